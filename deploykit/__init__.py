@@ -1,0 +1,44 @@
+"""deploykit takes a trained model to a deployable artifact, and proves at every step that it is still the same model.
+
+Every command is a function: ``convert``, ``validate``, ``inspect``, ``doctor``, ``plugins``. They are imported when
+they are first used, so that ``import deploykit`` costs nothing.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.29 and newer reports to a collector from its import on; only this, set before it, stops it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from deploykit.backends import Asked
+    from deploykit.conversion import Conversion, convert
+    from deploykit.errors import DeploykitError
+    from deploykit.examination import examine as doctor
+    from deploykit.inspection import inspect
+    from deploykit.listing import plugins
+    from deploykit.validation import Verdict, validate
+
+__all__ = ["Asked", "Conversion", "DeploykitError", "Verdict", "convert", "doctor", "inspect", "plugins", "validate"]
+
+_PLACES = {
+    "Asked": ("deploykit.backends", "Asked"),
+    "Conversion": ("deploykit.conversion", "Conversion"),
+    "DeploykitError": ("deploykit.errors", "DeploykitError"),
+    "Verdict": ("deploykit.validation", "Verdict"),
+    "convert": ("deploykit.conversion", "convert"),
+    "doctor": ("deploykit.examination", "examine"),
+    "inspect": ("deploykit.inspection", "inspect"),
+    "plugins": ("deploykit.listing", "plugins"),
+    "validate": ("deploykit.validation", "validate"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'deploykit' has no attribute '{name}'")
+    place, own = _PLACES[name]
+    return getattr(importlib.import_module(place), own)

@@ -1,0 +1,110 @@
+"""Backends: what runs a model. One file each; each holds one frozen dataclass derived from ``Backend``."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypedDict
+
+from deploykit.artifact import Artifact, Format
+from deploykit.child import Step, silent
+from deploykit.plugin import Registry
+from deploykit.recording import Answer
+from deploykit.tensors import Signature, Tensors, TensorSpec
+
+
+class Loading(TypedDict, total=False):
+    """The fields of ``Asked``, as keyword arguments of the API."""
+
+    factory: str | None
+    factory_args: str | None
+    trust_pickle: bool
+    python: str | None
+    inputs: Sequence[str]
+    data: Path | None
+    static: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user said of a source: how to load it, and what goes into it."""
+
+    factory: str | None = None
+    """What makes the module: ``package.module:callable`` or ``file.py:callable``."""
+    factory_args: str | None = None
+    """Its arguments, as JSON."""
+    trust_pickle: bool = False
+    """Whether a pickle may be loaded, which runs code from the file."""
+    python: str | None = None
+    """Another interpreter for the framework."""
+    inputs: Sequence[str] = ()
+    """``x:float32[batch,3]`` each, or ``sr=16000`` for an argument that is no tensor."""
+    data: Path | None = None
+    """Samples as .npz."""
+    static: bool = False
+    """Whether the batch axis is fixed too."""
+
+
+class Session(ABC):
+    """A model that is loaded and runs."""
+
+    signature: Signature
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str]
+    """What runs it: ``{"torch": "2.13.0"}``."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest resident memory of the process that holds it; 0 where that is this one."""
+        return 0
+
+    @abstractmethod
+    def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
+        """Run every case, and give its outputs by name, or the error that it failed with.
+
+        Args:
+            cases: tensors by input name.
+            mode: ``source`` as it is, ``exact`` in float64, ``moved`` with its numbers an ulp away.
+        """
+
+    def sizes(self) -> dict[str, int]:
+        """Give a size for every dynamic axis with which the model is known to run."""
+        return {axis: 2 if axis == "batch" else 16 for axis in self.signature.axes}
+
+
+@dataclass(frozen=True)
+class Backend(ABC):
+    """Loads artifacts of some formats into sessions."""
+
+    formats: ClassVar[frozenset[Format]]
+
+    @abstractmethod
+    def load(self, artifact: Artifact, asked: Asked, step: Step = silent) -> AbstractContextManager[Session]:
+        """Load a model; leaving the context frees it.
+
+        Raises:
+            ModelError: the model can't be loaded.
+            UsageError: what was asked does not fit it.
+        """
+
+
+BACKENDS = Registry("deploykit.backends", Backend, "backend")
+
+
+def backend_for(format_: Format) -> Backend:
+    """Give the backend that runs a format.
+
+    Raises:
+        KeyError: none does.
+    """
+    for name in BACKENDS.names():
+        if format_ in BACKENDS.kind(name).formats:
+            return BACKENDS.make(name)
+    raise KeyError(format_)
+
+
+def described(asked: Asked) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:
+    """Split what the user said of the inputs into tensors and fixed arguments (``sr=16000``)."""
+    fixed = dict(text.split("=", 1) for text in asked.inputs if "=" in text.partition("[")[0])
+    return tuple(TensorSpec.parse(text) for text in asked.inputs if "=" not in text.partition("[")[0]), fixed

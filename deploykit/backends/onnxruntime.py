@@ -1,0 +1,107 @@
+"""Run ONNX files in onnxruntime, on the CPU."""
+
+import importlib.metadata
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from deploykit.artifact import Artifact, Format
+from deploykit.backends import Asked, Backend, Session
+from deploykit.child import Step, silent
+from deploykit.errors import ModelError, needs
+from deploykit.recording import Answer
+from deploykit.tensors import Array, Tensors
+
+_NODE = re.compile(r"running (\w+) node\. Name:'([^']*)' Status Message: (.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class OnnxRuntime(Backend):
+    """The CPU execution provider of onnxruntime, with all of its graph optimizations."""
+
+    formats: ClassVar[frozenset[Format]] = frozenset({Format.ONNX})
+
+    @contextmanager
+    def load(self, artifact: Artifact, asked: Asked, step: Step = silent) -> Iterator[Session]:  # noqa: ARG002
+        """Load an ONNX file; nothing of what was ``asked`` applies to it."""
+        step(f"loading {artifact.path.name} in onnxruntime")
+        yield OrtSession(artifact.path)
+
+
+class OrtSession(Session):
+    """An ONNX file in onnxruntime."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the file.
+
+        Raises:
+            ModelError: onnxruntime refuses it.
+        """
+        from deploykit.onnx_io import load, signature
+
+        self.path = path
+        self._sessions: dict[bool, Any] = {}
+        self.signature = signature(load(path))
+        self._session(optimized=True)
+        self.versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}
+
+    def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
+        """Run every case; ``moved`` also leaves the graph unoptimized, so that it adds up in another order."""
+        if mode == "exact":
+            return [ModelError("onnxruntime has no float64 run of a float32 graph", fix="use mode moved")] * len(cases)
+        if mode == "moved":
+            session = self._session(optimized=False)
+            return [self._run(session, {name: _moved(array) for name, array in case.items()}) for case in cases]
+        return [self._run(self._session(optimized=True), case) for case in cases]
+
+    def _session(self, *, optimized: bool) -> Any:
+        if optimized not in self._sessions:
+            with needs("onnxruntime"):
+                import onnxruntime
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4  # what matters is raised; the rest would stand in the user's terminal
+            level = onnxruntime.GraphOptimizationLevel
+            options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+            try:
+                self._sessions[optimized] = onnxruntime.InferenceSession(
+                    str(self.path), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:
+                raise ModelError(
+                    f"onnxruntime {onnxruntime.__version__} refuses {self.path.name}: {_said(error)}",
+                    fix=f"deploykit inspect {self.path.name} shows what it needs; convert it again with"
+                    " another --opset or --exporter",
+                ) from error
+        return self._sessions[optimized]
+
+    def _run(self, session: Any, case: Tensors) -> Answer:
+        names = [output.name for output in session.get_outputs()]
+        try:
+            return dict(zip(names, session.run(None, case), strict=True))
+        except Exception as error:  # noqa: BLE001
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in case.items())
+            return ModelError(
+                f"{self.path.name} fails in onnxruntime on {shapes}", fix="look at the node", details=[_said(error)]
+            )
+
+
+def _said(error: Exception) -> str:
+    text = str(error)
+    node = _NODE.search(text)
+    if node is None:
+        return text.rpartition(" : ")[2].strip().splitlines()[0] if text.strip() else type(error).__name__
+    reason = node[3].strip().splitlines()[0]
+    return f"node {node[2] or '(no name)'} ({node[1]}): {reason}"
+
+
+def _moved(array: Array) -> Array:
+    if array.dtype.kind != "f":
+        return array
+    up = np.random.default_rng(array.size).random(array.shape) < 0.5  # noqa: PLR2004
+    towards = np.where(up, np.inf, -np.inf).astype(array.dtype)
+    return np.where(array == 0, array, np.nextafter(array, towards))

@@ -1,0 +1,1 @@
+"""What the child process does with PyTorch: load, infer inputs, export, run."""

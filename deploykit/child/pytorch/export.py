@@ -1,0 +1,181 @@
+"""Export a model to ONNX with one of torch's two exporters, and say plainly what stopped it."""
+
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deploykit.child.pytorch.call import Call, flat_forward, flatten
+from deploykit.errors import ModelError
+from deploykit.tensors import TensorSpec
+
+_OPERATOR = re.compile(
+    r"No ONNX function found for <OpOverload\(op='([\w.]+)'"
+    r"|[Ee]xporting the operator '?([\w:]+)'?"
+    r"|ONNX export of operator ([\w:]+)"
+    r"|(aten\.[\w.]+) (?:is not|has no)"
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to export: the model, how it is called, and where the file goes."""
+
+    model: Any
+    call: Call
+    tensors: Mapping[str, torch.Tensor]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    opset: int
+    target: str
+
+
+def dynamo(order: Order) -> None:
+    """Export with ``torch.onnx.export(dynamo=True)``; a program of ``torch.export`` is taken as it is.
+
+    The weights are written beside the file, tensor by tensor, so that they are never held twice.
+
+    Raises:
+        ModelError: it can't be exported so.
+    """
+    options: dict[str, Any] = {
+        "dynamo": True,
+        "opset_version": order.opset,
+        "external_data": True,
+        "verbose": False,
+        "input_names": list(order.call.names),
+        "output_names": list(order.outputs),
+    }
+    with _explained("dynamo"):
+        if isinstance(order.model, torch.export.ExportedProgram):
+            torch.onnx.export(order.model, f=order.target, **options)
+            return
+        shapes = tuple(_dynamic(spec) or None for spec in order.inputs)
+        if any(shapes):
+            options["dynamic_shapes"] = shapes
+        with _flattened(order) as module:
+            torch.onnx.export(module, tuple(order.tensors.values()), order.target, **options)
+
+
+def torchscript(order: Order) -> None:
+    """Export by tracing, with ``torch.onnx.export(dynamo=False)``.
+
+    Raises:
+        ModelError: it can't be exported so.
+    """
+    with _explained("torchscript"), _flattened(order) as module:
+        torch.onnx.export(
+            module,
+            tuple(order.tensors.values()),
+            order.target,
+            dynamo=False,
+            opset_version=order.opset,
+            input_names=list(order.call.names),
+            output_names=list(order.outputs),
+            dynamic_axes={spec.name: _dynamic(spec) for spec in order.inputs if _dynamic(spec)} or None,
+        )
+
+
+EXPORTERS: dict[str, Callable[[Order], None]] = {"dynamo": dynamo, "torchscript": torchscript}
+
+
+def _dynamic(spec: TensorSpec) -> dict[int, str]:
+    return {axis: dim for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
+
+
+class _Wrapped(nn.Module):
+    """Around a model whose forward can't be replaced: a TorchScript module."""
+
+    def __init__(self, model: Any, call: Call) -> None:
+        super().__init__()
+        self.model = model
+        self._call = call
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        args, kwargs = self._call.arguments(dict(zip(self._call.names, tensors, strict=True)))
+        return tuple(flatten(self.model(*args, **kwargs), self._call.names).values())
+
+
+@contextmanager
+def _flattened(order: Order) -> Iterator[Any]:
+    """Give the model a forward from flat tensors to flat tensors; the names of its weights stay as they are."""
+    model = order.model
+    if isinstance(model, torch.export.ExportedProgram):
+        model = model.module()
+    if isinstance(model, torch.jit.ScriptModule):
+        wrapped = _Wrapped(model, order.call).eval()
+        # Traced here: the exporter's own tracing does not take a scripted module inside another.
+        yield torch.jit.trace(wrapped, tuple(order.tensors.values()), check_trace=False)
+        return
+    own = vars(model).get("forward")
+    model.forward = flat_forward(model, order.call)
+    try:
+        yield model
+    finally:
+        del model.forward
+        if own is not None:
+            model.forward = own
+
+
+@contextmanager
+def _explained(exporter: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        causes = list(_causes(error))
+        operator = next(filter(None, (_operator(str(cause)) for cause in causes)), None)
+        line = next(filter(None, (_user_line(cause) for cause in reversed(causes))), None)
+        where = f"operator {operator}" if operator else line or "its export"
+        details = [f"{type(causes[-1]).__name__}: {_short(str(causes[-1]))}"]
+        if operator and line:
+            details.insert(0, f"at {line}")
+        raise ModelError(
+            f"the {exporter} exporter stops at {where}",
+            fix="rewrite that line with operations that ONNX has, or try the other --exporter",
+            details=details,
+        ) from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+def _operator(text: str) -> str | None:
+    match = _OPERATOR.search(text)
+    return next(filter(None, match.groups()), None) if match else None
+
+
+def _user_line(error: BaseException) -> str | None:
+    """Give the deepest line of the model's own code in a traceback, or in the text of an error of torch.export."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if _is_users(frame.filename):
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    for file, number in reversed(re.findall(r'File "([^"]+)", line (\d+)', str(error))):
+        if _is_users(file):
+            return f"{file}:{number}"
+    return None
+
+
+_OURS = str(Path(__file__).parents[2])
+_TORCH = str(Path(torch.__file__).parent.parent)
+
+
+def _is_users(file: str) -> bool:
+    path = str(Path(file))
+    return not (path.startswith((_OURS, _TORCH, "<")) or "/lib/python3" in path)
+
+
+def _short(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:3])[:400] if lines else "no message"

@@ -1,0 +1,326 @@
+"""Load a PyTorch source: .pt2 archive, TorchScript, pickled module, or weights into a factory's module."""
+
+import importlib
+import importlib.util
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from deploykit.artifact import Format
+from deploykit.errors import DeploykitError, ModelError, Refused, UsageError, nearest
+
+NESTED = ("state_dict", "model_state_dict", "model", "ema", "ema_state_dict", "net", "weights", "module")
+"""Where training scripts put the weights in a checkpoint, the likeliest first."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source file and all that the user said of how to load it."""
+
+    path: str
+    format: str
+    factory: str | None = None
+    factory_args: str | None = None
+    trust_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, in eval mode, and what there is to say of its loading."""
+
+    model: Any
+    notes: tuple[str, ...] = ()
+
+
+def load(source: Source) -> Loaded:
+    """Load a source on the CPU, in eval mode.
+
+    Raises:
+        ModelError: the file is damaged, or its weights don't fit the factory's module.
+        UsageError: a factory is missing, or does not give a module.
+        Refused: loading would run code that the user has not agreed to.
+    """
+    loaders: dict[str, Callable[[Source], Loaded]] = {
+        Format.TORCH_EXPORT: _exported,
+        Format.TORCHSCRIPT: _scripted,
+        Format.TORCH_PICKLE: _pickled,
+        Format.STATE_DICT: _weights,
+        Format.SAFETENSORS: _weights,
+    }
+    try:
+        return loaders[source.format](source)
+    except (DeploykitError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{source.path} can't be loaded by torch {torch.__version__}: {_first_line(error)}",
+            fix="save it again with the torch that made it, or use that torch's interpreter with --python",
+        ) from error
+
+
+def _exported(source: Source) -> Loaded:
+    program = torch.export.load(source.path)
+    return Loaded(program)
+
+
+def _scripted(source: Source) -> Loaded:
+    module = torch.jit.load(source.path, map_location="cpu")
+    return _evaluated(module)
+
+
+def _pickled(source: Source) -> Loaded:
+    if not source.trust_pickle:
+        raise Refused(f"{source.path} holds a pickle that runs code", fix="add --trust-pickle if you trust the file")
+    if source.factory:
+        _lend_main(_module_of(source.factory))
+    try:
+        content = torch.load(source.path, map_location="cpu", weights_only=False)
+    except (AttributeError, ModuleNotFoundError) as error:
+        raise ModelError(
+            f"{source.path} needs code that is not here: {_first_line(error)}",
+            fix=[
+                "run in the folder where the model's code can be imported, or set PYTHONPATH",
+                "a class of the training script itself (__main__): add  --factory train.py:TheClass",
+            ],
+        ) from error
+    if isinstance(content, nn.Module):
+        return _evaluated(content)
+    nested = [value for value in content.values() if isinstance(value, nn.Module)] if isinstance(content, dict) else []
+    if nested:
+        return _evaluated(nested[0])
+    return _into_factory(source, content)
+
+
+def _weights(source: Source) -> Loaded:
+    return _into_factory(source, _read_weights(source))
+
+
+def _read_weights(source: Source) -> Any:
+    if source.format == Format.SAFETENSORS:
+        from safetensors.torch import load_file
+
+        return load_file(source.path)
+    # Mapped, the weights are not held twice while they are copied into the module.
+    return torch.load(source.path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source.path))
+
+
+def _into_factory(source: Source, content: Any) -> Loaded:
+    weights, notes = find_weights(content, source.path)
+    if not source.factory:
+        raise UsageError(
+            f"{source.path} holds weights only ({len(weights)} tensors), not the code of the model",
+            fix="name the function or class that makes the model: --factory package.module:callable"
+            " or --factory path/to/file.py:callable",
+            details=[f"{name}: {list(tensor.shape)}" for name, tensor in list(weights.items())[:_SHOWN]],
+        )
+    module = make(source.factory, source.factory_args)
+    expected = module.state_dict()
+    weights, more = _without_prefix(weights, expected)
+    _compare(weights, expected, source)
+    module.load_state_dict(weights, strict=True)
+    return _evaluated(module, (*notes, *more))
+
+
+def find_weights(content: Any, path: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Find the state_dict in what a file holds, also where it is nested in a checkpoint.
+
+    Raises:
+        ModelError: there are no weights in it.
+    """
+    if _is_weights(content):
+        return dict(content), ()
+    if isinstance(content, Mapping):
+        places = [key for key in (*NESTED, *content) if _is_weights(content.get(key))]
+        deeper = [key for key in NESTED if isinstance(content.get(key), Mapping)]
+        if places:
+            place = places[0]
+            others = sorted(set(places) - {place})
+            note = f"weights taken from '{place}'" + (f" (also there: {', '.join(others)})" if others else "")
+            return dict(content[place]), (note,)
+        for key in deeper:
+            return find_weights(content[key], path)
+        held = ", ".join(repr(key) for key in list(content)[:_SHOWN])
+    else:
+        held = type(content).__name__
+    raise ModelError(f"{path} holds no weights, but {held}", fix="save model.state_dict() and give that file")
+
+
+def _is_weights(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(key, str) for key in content)
+        and any(isinstance(value, torch.Tensor) for value in content.values())
+        and not any(isinstance(value, Mapping) for key, value in content.items() if key != "_metadata")
+        and all(isinstance(value, torch.Tensor) or key.endswith("_extra_state") for key, value in content.items())
+    )
+
+
+def _without_prefix(
+    weights: dict[str, torch.Tensor], expected: Iterable[str]
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    expected = set(expected)
+    stripped = ""
+    names = set(weights)
+    while not names & expected:
+        prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in names)), None)
+        if prefix is None:
+            return weights, ()
+        stripped += prefix
+        names = {name.removeprefix(prefix) for name in names}
+    if not stripped:
+        return weights, ()
+    return {name.removeprefix(stripped): tensor for name, tensor in weights.items()}, (f"'{stripped}' left off names",)
+
+
+def _compare(weights: Mapping[str, torch.Tensor], expected: Mapping[str, Any], source: Source) -> None:
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
+    shapes = [
+        f"{name}: the file has {list(weights[name].shape)}, the module {list(expected[name].shape)}"
+        for name in expected
+        if name in weights and isinstance(expected[name], torch.Tensor) and weights[name].shape != expected[name].shape
+    ]
+    if not (missing or unexpected or shapes):
+        return
+    details = [
+        *_listed("missing in the file", missing),
+        *_listed("not in the module", [name + nearest(name, missing) for name in unexpected]),
+        *_listed("of another shape", shapes),
+    ]
+    raise ModelError(
+        f"the weights of {source.path} do not fit the module of {source.factory}: {len(missing)} missing, "
+        f"{len(unexpected)} unexpected, {len(shapes)} of another shape",
+        fix="give the factory that the weights were trained with, or its arguments: "
+        "--factory-args '{\"num_classes\": 10}'",
+        details=details,
+    )
+
+
+def _listed(title: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = [f"  ... and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return [f"{title}:", *(f"  {name}" for name in names[:_SHOWN]), *more]
+
+
+def make(factory: str, arguments: str | None) -> nn.Module:
+    """Call ``package.module:callable`` or ``file.py:callable``, with JSON arguments, for a module.
+
+    Raises:
+        UsageError: the factory can't be found, its arguments are no JSON, it fails, or gives no module.
+    """
+    module = _module_of(factory)
+    name = factory.rpartition(":")[2]
+    made: Any = module
+    for part in name.split("."):
+        if not hasattr(made, part):
+            raise UsageError(
+                f"{factory.rpartition(':')[0]} has no '{name}'{nearest(name, vars(module))}",
+                fix="name a function or class of it: --factory file.py:callable",
+            )
+        made = getattr(made, part)
+    if not isinstance(made, nn.Module):
+        made = _called(made, factory, arguments)
+    if not isinstance(made, nn.Module):
+        raise UsageError(
+            f"{factory} gives a {type(made).__name__}, not a torch.nn.Module",
+            fix="name a function that returns the module, or its class",
+        )
+    return made
+
+
+def _called(callable_: Any, factory: str, arguments: str | None) -> Any:
+    try:
+        given = json.loads(arguments) if arguments else {}
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"--factory-args is no JSON: {error}", fix="write it as in  --factory-args '{\"num_classes\": 10}'"
+        ) from error
+    if not isinstance(given, (dict, list)):
+        raise UsageError(f"--factory-args is neither an object nor a list: {arguments}", fix='write {"name": value}')
+    try:
+        return callable_(**given) if isinstance(given, dict) else callable_(*given)
+    except Exception as error:
+        raise UsageError(
+            f"{factory} fails: {type(error).__name__}: {_first_line(error)}",
+            fix="give the arguments it needs: --factory-args '{\"num_classes\": 10}'",
+        ) from error
+
+
+def _module_of(factory: str) -> ModuleType:
+    place, separator, name = factory.rpartition(":")
+    if not separator or not place or not name:
+        raise UsageError(
+            f"'{factory}' names no callable", fix="write package.module:callable or path/to/file.py:callable"
+        )
+    if place.endswith(".py"):
+        return _from_file(Path(place))
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and not place.startswith(error.name):
+            raise UsageError(
+                f"{place} needs {error.name}, which is not installed", fix=f"install {error.name}"
+            ) from error
+        raise UsageError(
+            f"there is no module {place}",
+            fix="run in the folder that holds it, or give the file: --factory file.py:name",
+        ) from error
+    except Exception as error:
+        raise UsageError(f"{place} fails when imported: {_first_line(error)}", fix=f"mend {place}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", fix="give the path of the Python file that defines the factory")
+    sys.path.insert(0, str(path.resolve().parent))  # what stands beside it can be imported by it
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(
+            f"{path} fails when imported: {type(error).__name__}: {_first_line(error)}",
+            fix=f"mend {path}; what trains belongs under if __name__ == '__main__':",
+        ) from error
+    return module
+
+
+def _lend_main(module: ModuleType) -> None:
+    """Let a pickle made in a script (``__main__``) find that script's classes."""
+    main = sys.modules["__main__"]
+    for name, value in vars(module).items():
+        if not hasattr(main, name):
+            setattr(main, name, value)
+
+
+def _evaluated(module: Any, notes: tuple[str, ...] = ()) -> Loaded:
+    module = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
+    if isinstance(module, nn.DataParallel):
+        module = module.module
+    training = module.training or any(child.training for child in module.modules())
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    return Loaded(module, (*notes, "the model was in train mode: put into eval") if training else notes)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,172 @@
+"""The work that the child does with one PyTorch source: load it, export it, run it."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deploykit.child.pytorch.call import Call, bind, flatten, parameters
+from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
+from deploykit.child.pytorch.example import example
+from deploykit.child.pytorch.export import EXPORTERS, Order
+from deploykit.child.pytorch.infer import infer_inputs
+from deploykit.child.pytorch.load import Source, load
+from deploykit.child.pytorch.program import program_inputs
+from deploykit.errors import ModelError, UsageError
+from deploykit.tensors import Tensors, TensorSpec, write_npz
+
+
+class Worker:
+    """One source in memory, and how it is called."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Take the function that tells the parent what goes on."""
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        self._say = say
+
+    def load(
+        self, source: Mapping[str, Any], inputs: list[str], fixed: dict[str, str], data: str | None, *, static: bool
+    ) -> dict[str, Any]:
+        """Load the source and settle its inputs.
+
+        Args:
+            source: the fields of ``load.Source``.
+            inputs: the user's descriptions of the inputs, as text; empty to infer them.
+            fixed: arguments of forward that are no tensors, as text.
+            data: an .npz file with tensors to use as the example, by name.
+            static: whether the batch axis is fixed too.
+
+        Returns:
+            The inputs and outputs as text, the sizes of dynamic axes in the example, and notes.
+        """
+        loaded = load(Source(**source))
+        self.model = loaded.model
+        self.runner = self.model.module() if isinstance(self.model, torch.export.ExportedProgram) else self.model
+        specs, tensors, notes = self._settle([TensorSpec.parse(text) for text in inputs], fixed, data)
+        if static:
+            specs = tuple(TensorSpec(spec.name, spec.dtype, tensors[spec.name].shape) for spec in specs)
+        self.inputs = specs
+        self.example = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
+        outputs = self._outputs(self.example)
+        if not outputs:
+            raise ModelError("the model gives no tensor", fix="return a tensor, or tensors in tuples, lists or dicts")
+        self.outputs = tuple(outputs)
+        sizes = {
+            dim: size
+            for spec in specs
+            for dim, size in zip(spec.dims, tensors[spec.name].shape, strict=True)
+            if isinstance(dim, str)
+        }
+        return {
+            "inputs": [str(spec) for spec in specs],
+            "outputs": [str(_spec_of(name, tensor)) for name, tensor in outputs.items()],
+            "sizes": sizes,
+            "notes": [*loaded.notes, *notes],
+            "versions": {"torch": torch.__version__},
+        }
+
+    def _settle(
+        self, specs: list[TensorSpec], fixed: dict[str, str], data: str | None
+    ) -> tuple[tuple[TensorSpec, ...], Tensors, tuple[str, ...]]:
+        if isinstance(self.model, torch.export.ExportedProgram):
+            found = program_inputs(self.model, specs)
+            self.call = Call(tuple(spec.name for spec in found.specs), (), (), {})
+            self._arguments = found.arguments
+            return found.specs, found.example, found.notes
+        notes: tuple[str, ...] = ()
+        tensors: Tensors | None = None
+        if data:
+            with np.load(data, allow_pickle=False) as file:
+                tensors = {spec.name: file[spec.name] for spec in specs}
+        elif not specs:
+            inferred = infer_inputs(self.runner)
+            specs, tensors, notes = list(inferred.specs), inferred.example, inferred.notes
+        self.call = bind(self.runner, [spec.name for spec in specs], fixed)
+        self._arguments = self.call.arguments
+        tensors = example(specs, self._rows(), self._fails) if tensors is None else tensors
+        failure = self._fails(tensors)
+        if failure is not None:
+            raise UsageError(
+                f"the model does not run on {', '.join(map(str, specs))}",
+                fix=f"forward takes ({', '.join(map(str, parameters(self.runner).values()))}):"
+                " give each with --input 'name:dtype[dims]', or --data samples.npz",
+                details=[said(failure)],
+            ) from failure
+        return tuple(specs), tensors, notes
+
+    def _fails(self, tensors: Tensors) -> Exception | None:
+        try:
+            self._outputs({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()})
+        except (MemoryError, UsageError):
+            raise
+        except Exception as error:  # noqa: BLE001
+            return error
+        return None
+
+    def _rows(self) -> int:
+        tables = [module.num_embeddings for module in self.runner.modules() if hasattr(module, "num_embeddings")]
+        return min(tables, default=2)
+
+    def _outputs(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        args, kwargs = self._arguments(tensors)
+        with torch.no_grad():
+            return flatten(self.runner(*args, **kwargs), self.call.names)
+
+    def export(self, target: str, exporter: str, opset: int) -> None:
+        """Write the model as ONNX, its weights in a file beside it."""
+        EXPORTERS[exporter](Order(self.model, self.call, self.example, self.inputs, self.outputs, opset, target))
+
+    def run(self, cases: list[list[str]], mode: str) -> list[list[str] | None]:
+        """Run the source on .npz files of tensors, and write what it gives to others.
+
+        Args:
+            cases: the file to read and the file to write, of each case.
+            mode: ``source`` as it is, ``exact`` in float64, ``moved`` with inputs and weights an ulp away.
+
+        Returns:
+            For each case None, or the lines of the error with which the model itself failed.
+        """
+        with contextlib.ExitStack() as stack:
+            if mode == "exact":
+                stack.enter_context(in_float64(self.runner))
+            if mode == "moved":
+                stack.enter_context(weights_moved(self.runner, seed=1))
+            return [self._run_case(read, write, mode) for read, write in cases]
+
+    def _run_case(self, read: str, write: str, mode: str) -> list[str] | None:
+        with np.load(read, allow_pickle=False) as file:
+            tensors = {name: torch.from_numpy(file[name]) for name in self.call.names}
+        if mode == "exact":
+            tensors = {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
+        if mode == "moved":
+            tensors = {name: moved(value, seed=2) for name, value in tensors.items()}
+        try:
+            found = self._outputs(tensors)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
+            return [f"on {shapes}", said(error)]
+        write_npz(Path(write), {name: _numpy(tensor) for name, tensor in found.items()})
+        return None
+
+
+def _spec_of(name: str, tensor: torch.Tensor) -> TensorSpec:
+    return TensorSpec(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def _numpy(tensor: torch.Tensor) -> Any:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
+def said(error: BaseException) -> str:
+    """Give an error's kind and first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

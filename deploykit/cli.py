@@ -1,0 +1,248 @@
+"""The command line: parse, call the API, show the result, choose the exit code."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import deploykit
+from deploykit import console
+from deploykit.errors import DeploykitError, ModelError, UsageError
+
+app = typer.Typer(
+    name="deploykit",
+    help="Take a trained model to a deployable artifact, and prove at every step that it is still the same model.",
+    epilog="Exit codes: 0 done and proved, 1 not equivalent, 2 wrong usage, 3 the model can't be read or converted,"
+    " 4 a package is missing, 5 refused as unsafe.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME:DTYPE[DIMS]",
+        help="An input, as in 'x:float32[batch,3,224,224]'; a word in place of a number is a dynamic axis. Repeatable:"
+        " by keyword where it is named as a parameter of forward, else in order. NAME=VALUE gives an argument that is"
+        " no tensor.",
+    ),
+]
+Samples = Annotated[Path | None, typer.Option("--data", help="Samples as .npz: arrays by name, first axis = samples.")]
+Count = Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")]
+Factory = Annotated[
+    str | None,
+    typer.Option(metavar="PLACE:CALLABLE", help="What makes the module: package.module:callable or file.py:callable."),
+]
+FactoryArgs = Annotated[str | None, typer.Option(metavar="JSON", help="Its arguments: '{\"num_classes\": 10}'.")]
+Trust = Annotated[bool, typer.Option("--trust-pickle", help="Load a pickle, which runs code from the file.")]
+Python = Annotated[str | None, typer.Option(metavar="PATH", help="Run the framework in another Python interpreter.")]
+Static = Annotated[bool, typer.Option("--static", help="Fix the batch axis too.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"deploykit {deploykit.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="The trained model: .pt2, TorchScript, state_dict, ... or .onnx.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file to write.")] = None,
+    inputs: Inputs = None,
+    data: Samples = None,
+    samples: Count = 32,
+    seed: Seed = 0,
+    factory: Factory = None,
+    factory_args: FactoryArgs = None,
+    trust_pickle: Trust = False,
+    python: Python = None,
+    static: Static = False,
+    exporter: Annotated[str, typer.Option(help="auto, dynamo or torchscript.")] = "auto",
+    opset: Annotated[int | None, typer.Option(min=7, help="ai.onnx opset to write; 20 if nothing is said.")] = None,
+    for_runtime: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Keep the file loadable in this onnxruntime, as in 1.19.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Convert a trained model to ONNX and prove that it is the same model.
+
+    Writes MODEL.onnx and, beside it, MODEL.golden.npz: the evidence that validate needs. Neither appears unless the
+    proof succeeds.
+
+    \b
+    deploykit convert model.pt2
+    deploykit convert weights.pt --factory net.py:Net --factory-args '{"num_classes": 10}'
+    deploykit convert model.pt --trust-pickle --input 'x:float32[batch,3,224,224]'
+    deploykit convert bert.pt --factory bert.py:make \\
+        --input 'input_ids:int64[batch,seq]' --input 'attention_mask:int64[batch,seq]'
+    """
+    del debug
+    with console.progress() as step:
+        made = deploykit.convert(
+            source,
+            output,
+            exporter=exporter,
+            opset=opset,
+            for_runtime=for_runtime,
+            samples=samples,
+            seed=seed,
+            step=step,
+            factory=factory,
+            factory_args=factory_args,
+            trust_pickle=trust_pickle,
+            python=python,
+            inputs=inputs or (),
+            data=data,
+            static=static,
+        )
+    _show(made, console.show_conversion, as_json)
+
+
+@app.command()
+def validate(
+    artifact: Annotated[Path | None, typer.Argument(help="The .onnx file; the latest made here if left out.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="A source, an .onnx or a golden; the artifact's own golden if left out.")
+    ] = None,
+    inputs: Inputs = None,
+    data: Samples = None,
+    samples: Count = 32,
+    seed: Seed = 0,
+    factory: Factory = None,
+    factory_args: FactoryArgs = None,
+    trust_pickle: Trust = False,
+    python: Python = None,
+    static: Static = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Prove that an ONNX file still answers as its source does; exit 1 when it does not.
+
+    Without --against the golden beside the file is enough: no framework is needed.
+
+    \b
+    deploykit validate
+    deploykit validate model.onnx
+    deploykit validate model.onnx --against weights.pt --factory net.py:Net --data samples.npz
+    """
+    del debug
+    with console.progress() as step:
+        verdict = deploykit.validate(
+            artifact,
+            against,
+            samples=samples,
+            seed=seed,
+            step=step,
+            factory=factory,
+            factory_args=factory_args,
+            trust_pickle=trust_pickle,
+            python=python,
+            inputs=inputs or (),
+            data=data,
+            static=static,
+        )
+    _show(verdict, console.show_verdict, as_json)
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    artifact: Annotated[Path | None, typer.Argument(help="Any model file; the latest made here if left out.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is in a model file: signature, operators, parameters, precision, lineage, what loads it.
+
+    \b
+    deploykit inspect model.onnx
+    deploykit inspect model.pt --json
+    """
+    del debug
+    _show(deploykit.inspect(artifact), console.show_inspection, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Show installed frameworks, onnxruntime's providers, and what this CPU means for int8."""
+    del debug
+    _show(deploykit.doctor(), console.show_examination, as_json)
+
+
+@app.command("list")
+def list_plugins(
+    name: Annotated[str | None, typer.Argument(help="One of them, to see its options.")] = None, as_json: Json = False
+) -> None:
+    """List exporters, backends and metrics, or the options of one."""
+    _show(deploykit.plugins(name), console.show_plugins, as_json)
+
+
+def _show(result: Any, show: Callable[[Any], None], as_json: bool) -> None:
+    if as_json:
+        console.print_json(result)
+    else:
+        show(result)
+
+
+def main() -> None:
+    """Run the command line; errors become a message and their exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and give its exit code; only bugs raise."""
+    try:
+        return app(arguments, prog_name="deploykit", standalone_mode=False) or 0
+    except DeploykitError as error:
+        return _fail(error, arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing was written\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(_system(error), arguments)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises about the arguments has it
+            raise
+        context = getattr(error, "ctx", None)
+        usage = f"{context.get_usage()}\n" if context is not None else ""
+        where = context.command_path if context is not None else "deploykit"
+        sys.stderr.write(usage)
+        return _fail(UsageError(error.format_message(), fix=f"{where} --help shows what it takes"), arguments)
+
+
+def _fail(error: DeploykitError, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
+    console.print_error(error)
+    if "--json" in arguments:
+        console.print_json(console.error_json(error))
+    return error.exit_code
+
+
+def _system(error: OSError) -> DeploykitError:
+    place = error.filename or "the disk"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ModelError(f"no space left for {place}", fix="free some space, or write elsewhere with -o")
+    return UsageError(f"{place}: {error.strerror or error}", fix="check the path and its permissions")

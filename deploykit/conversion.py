@@ -1,0 +1,312 @@
+"""``deploykit convert``: from a source model to an ONNX file that is proved to be the same model.
+
+What must always hold lives here: the source is untouched, the file is checked, its inputs and outputs are the
+source's, it answers as the source does, its lineage is written; only then do the model and its golden appear, both
+or neither.
+"""
+
+import datetime as dt
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+from deploykit import workspace
+from deploykit.artifact import Artifact, Format, Staging, sha256, staging
+from deploykit.backends import Asked, Loading, Session, backend_for
+from deploykit.child import Step, silent
+from deploykit.errors import ModelError, NotEquivalent, UsageError
+from deploykit.exporters import EXPORTERS, OPSET, Exporter
+from deploykit.golden import Golden
+from deploykit.tensors import Signature
+from deploykit.validation.compare import compare
+from deploykit.validation.evidence import SAMPLES, golden_path, make_golden, settled_outputs
+from deploykit.validation.verdict import Check, Verdict
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made."""
+
+    path: Path
+    golden: Path
+    source: Artifact
+    exporter: str
+    signature: Signature
+    opset: int
+    ir_version: int
+    verdict: Verdict
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+    """load, export, golden, save and proof."""
+    peak_bytes: int
+    """Largest resident memory of the child process; 0 where there was none."""
+
+
+def convert(  # noqa: PLR0913 - the options of the command
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    exporter: str = "auto",
+    opset: int | None = None,
+    for_runtime: str | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    step: Step = silent,
+    **loading: Unpack[Loading],
+) -> Conversion:
+    """Convert a trained model to ONNX, and prove that the file answers as the source does.
+
+    Args:
+        source: the model: .pt2, TorchScript, state_dict, safetensors, pickled module or ONNX, told apart by content.
+        output: the file to write; the source's name with .onnx, in the current folder, where it is not given.
+            The golden lies beside it.
+        exporter: ``auto``, or one of the framework's.
+        opset: ai.onnx opset to write.
+        for_runtime: an onnxruntime version that shall load the file.
+        samples: at most so many of the user's samples go into the golden.
+        seed: of synthesized inputs.
+        step: takes a sentence about what goes on.
+        loading: how to load the source, and what goes into it.
+
+    Raises:
+        NotEquivalent: the file does not answer as the source does; nothing is written.
+        DeploykitError: it can't be read, loaded, exported or written.
+    """
+    from deploykit.runtimes import installed_limits, limits
+
+    origin = Artifact.open(source)
+    target = _target(origin, output)
+    allowed = limits(for_runtime) if for_runtime else installed_limits()
+    if opset is not None and opset > allowed.opset:
+        raise UsageError(
+            f"onnxruntime {for_runtime or 'as installed'} takes opset {allowed.opset} at most, not {opset}",
+            fix=f"--opset {allowed.opset}",
+        )
+    chosen = EXPORTERS.make(_exporter_for(origin), exporter=exporter, opset=opset or min(OPSET, allowed.opset))
+    raise_to = (opset or (allowed.opset if for_runtime else None)) if origin.format is Format.ONNX else None
+    work = Work(origin, Asked(**loading), chosen, allowed.ir, raise_to, samples, seed, step)
+    with staging(target.parent) as stage:
+        return _converted(work, target, stage)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one conversion is asked to do."""
+
+    source: Artifact
+    asked: Asked
+    exporter: Exporter
+    highest_ir: int
+    opset: int | None
+    """The opset to change the file to after the export, if any."""
+    samples: int
+    seed: int
+    step: Step
+
+
+class Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End a lap and begin the next."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One export, with the evidence to judge it by."""
+
+    way: str
+    raw: Path
+    golden: Golden
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+    clock: Clock
+    peak_bytes: int
+    written: list[str] = field(default_factory=list)
+    """Names of the files of the model in the stage."""
+
+
+def _exporter_for(source: Artifact) -> str:
+    kinds = {name: EXPORTERS.kind(name).formats for name in EXPORTERS.names()}
+    for name, formats in kinds.items():
+        if source.format in formats:
+            return name
+    raise UsageError(
+        f"{source.path} is {source.format}, and that can't be converted",
+        fix="give one of: " + ", ".join(sorted(str(one) for formats in kinds.values() for one in formats)),
+    )
+
+
+def _target(source: Artifact, output: str | Path | None) -> Path:
+    name = f"{source.path.stem}{'.proved' if source.format is Format.ONNX else ''}.onnx"
+    target = Path(output) if output else Path(name)
+    if target.is_dir():
+        target /= name
+    if target.suffix != ".onnx":
+        raise UsageError(f"the output {target} does not end in .onnx", fix=f"-o {target}.onnx")
+    if target.resolve() == source.path.resolve():
+        raise UsageError(f"the output {target} is the source itself", fix="name another file with -o")
+    return target
+
+
+def _converted(work: Work, target: Path, stage: Staging) -> Conversion:
+    ways = list(work.exporter.ways(work.source.format))
+    failures: list[str] = []
+    while True:
+        trial = _tried(work, ways, failures, stage, target)
+        _finished(work, trial, stage, target)
+        trial.clock.lap("save")
+        verdict = _proved(work, trial, stage, target)
+        trial.clock.lap("proof")
+        if verdict.passed:
+            return _promoted(work, trial, verdict, failures, stage, target)
+        failures.append(f"{trial.way}: exported, but not the same model: {_worst(verdict)}")
+        ways = ways[ways.index(trial.way) + 1 :]
+        if not ways:
+            raise NotEquivalent(
+                f"{target.name} does not answer as {work.source.path} does; nothing was written",
+                fix=_ways_out(work),
+                details=failures,
+                verdict=verdict,
+            )
+
+
+def _tried(work: Work, ways: list[str], failures: list[str], stage: Staging, target: Path) -> Trial:
+    """Load the source, export it in the first way that goes, and record its golden; its process ends with this."""
+    from deploykit.onnx_io import load
+
+    clock = Clock()
+    raw = stage.folder / "raw" / "model.onnx"
+    shutil.rmtree(raw.parent, ignore_errors=True)
+    raw.parent.mkdir()
+    with backend_for(work.source.format).load(work.source, work.asked, work.step) as session:
+        clock.lap("load")
+        way = _exported(work, session, ways, failures, raw, target)
+        clock.lap("export")
+        golden = make_golden(
+            session, load(raw), work.source, data=work.asked.data, samples=work.samples, seed=work.seed
+        )
+        golden = replace(golden, signature=Signature(golden.signature.inputs, settled_outputs(golden)))
+        clock.lap("golden")
+        return Trial(way, raw, golden, session.notes, session.versions, clock, session.peak_bytes)
+
+
+def _exported(work: Work, session: Session, ways: list[str], failures: list[str], raw: Path, target: Path) -> str:
+    ways_out: tuple[str, ...] = ()
+    for way in ways:
+        try:
+            work.exporter.export(session, raw, way)
+        except ModelError as error:
+            failures.append(f"{way}: {error.message}: {'; '.join(error.details)}")
+            ways_out = error.fix
+        else:
+            return way
+    script = work.exporter.reproducer(work.source, work.asked, session)
+    shown = target.with_suffix(".repro.py")
+    if script:
+        shown.write_text(script)
+    raise ModelError(
+        f"{work.source.path} can't be exported to ONNX",
+        fix=[*ways_out, *([f"{shown} shows it without deploykit, for a bug report"] if script else [])],
+        details=failures,
+    )
+
+
+def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> None:
+    """Write golden and model in the stage: versions set, outputs described, lineage written, checked."""
+    from deploykit.onnx_io import check, load, save, set_lineage, set_versions
+
+    golden = stage.folder / golden_path(target).name
+    trial.golden.write(golden)
+    model = load(trial.raw)
+    work.step("setting versions and lineage")
+    set_versions(model, ir=min(model.ir_version, work.highest_ir), opset=work.opset)
+    _describe(model, trial.golden.signature)
+    set_lineage(
+        model,
+        **{
+            "source.sha256": trial.golden.source["sha256"],
+            "source.name": work.source.path.name,
+            "golden.sha256": sha256(golden),
+            "passes": f"convert:exporter={trial.way},opset={model.opset_imports['']}",
+            "versions": ", ".join(f"{name} {version}" for name, version in trial.versions.items()),
+        },
+    )
+    trial.written.extend(path.name for path in save(model, stage.folder / target.name))
+    check(stage.folder / target.name)
+
+
+def _describe(model: Any, signature: Signature) -> None:
+    """Name the dynamic axes of the graph's inputs and outputs, where the exporter has invented names or none."""
+    import onnx_ir
+
+    for value, spec in zip(
+        (*model.graph.inputs, *model.graph.outputs), (*signature.inputs, *signature.outputs), strict=False
+    ):
+        if value.shape is None:
+            value.shape = onnx_ir.Shape(spec.dims)
+        elif len(value.shape) == len(spec.dims):
+            value.shape = onnx_ir.Shape(
+                [have if isinstance(have, int) else want for have, want in zip(value.shape, spec.dims, strict=True)]
+            )
+
+
+def _proved(work: Work, trial: Trial, stage: Staging, target: Path) -> Verdict:
+    """Judge the file that will be promoted, as it lies on the disk."""
+    file = Artifact(stage.folder / target.name, Format.ONNX)
+    work.step(f"proving {target.name} in onnxruntime")
+    try:
+        with backend_for(file.format).load(file, Asked()) as session:
+            return compare(trial.golden, session, artifact=str(target), reference=str(work.source.path))
+    except ModelError as error:  # onnxruntime does not even load it: as wrong as a file can be
+        why = Check("load", passed=False, rule="onnxruntime loads it", why=error.message)
+        return Verdict(str(target), str(work.source.path), (why,), 0, 0, (), trial.golden.method)
+
+
+def _promoted(
+    work: Work, trial: Trial, verdict: Verdict, failures: list[str], stage: Staging, target: Path
+) -> Conversion:
+    from deploykit.onnx_io import external_files, load
+
+    golden = golden_path(target)
+    before = set(external_files(target)) if target.exists() else set()
+    stage.commit(golden.name, *sorted(trial.written, key=lambda name: name == target.name))
+    for stale in before - set(external_files(target)):
+        stale.unlink(missing_ok=True)
+    model = load(target)
+    made = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    workspace.write(workspace.Entry(str(target), sha256(target), "convert", str(work.source.path), made))
+    return Conversion(
+        target,
+        golden,
+        work.source,
+        trial.way,
+        trial.golden.signature,
+        model.opset_imports[""],
+        model.ir_version,
+        verdict,
+        (*trial.notes, *(f"tried before: {failure}" for failure in failures)),
+        trial.clock.laps,
+        trial.peak_bytes,
+    )
+
+
+def _worst(verdict: Verdict) -> str:
+    return "; ".join(f"{check.what}: {check.why}" for check in verdict.failures[:3]) or "nothing was compared"
+
+
+def _ways_out(work: Work) -> list[str]:
+    ways = ["look at the output named above", "give inputs like the real ones with --data samples.npz"]
+    if work.exporter.exporter != "auto":
+        ways.append("leave --exporter out, so that the others are tried")
+    return ways

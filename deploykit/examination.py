@@ -1,0 +1,228 @@
+"""What this machine and this Python can do: packages, providers, instruction sets, and what does not fit."""
+
+import math
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+NAMES: dict[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ("numpy", "onnx", "onnx-ir", "typer", "rich", "torch", "onnxscript", "safetensors")},
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-macos"),
+    "tf2onnx": ("tf2onnx",),
+    "keras": ("keras",),
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
+}
+"""What can be of use, and under which names an index has it."""
+
+CORE = ("numpy", "onnx", "onnx-ir", "onnxruntime", "typer", "rich")
+OLDEST = {
+    "typer": "0.15",
+    "rich": "13",
+    "numpy": "1.26",
+    "onnx": "1.18",
+    "onnx-ir": "0.1.12",
+    "onnxruntime": "1.20",
+    "torch": "2.9",
+    "onnxscript": "0.5.4",
+    "safetensors": "0.4",
+}
+"""The same as in pyproject.toml, which a test holds it to."""
+PARTNERS = {"torch": (("onnxscript",), "torch"), "tensorflow": (("tf2onnx",), "tensorflow")}
+"""What a framework can't be converted without, and the extra that brings it."""
+
+INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX512F",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "amx_int8": "AMX-INT8",
+    "amx_bf16": "AMX-BF16",
+    "avx512_bf16": "AVX512-BF16",
+    "asimddp": "ASIMD-DOT",
+    "i8mm": "I8MM",
+    "sve": "SVE",
+}
+"""As /proc/cpuinfo calls them, and as people do."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not fit, and what to do about it."""
+
+    problem: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What there is to work with; an unknown text is ``unknown``, an unknown number is None."""
+
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    """Cores that this process may use: affinity and the container's limit."""
+    memory: int | None
+    """Bytes that this process may use: the machine's, or the container's limit."""
+    packages: dict[str, str | None]
+    """Installed version by name, or None."""
+    providers: tuple[str, ...]
+    """Execution providers of the onnxruntime that is installed."""
+    instructions: tuple[str, ...]
+    """Instruction sets that decide how fast int8 and bf16 are."""
+    int8: str
+    """What they mean for int8 on this machine, in one sentence."""
+    findings: tuple[Finding, ...]
+
+
+def examine() -> Examination:
+    """Look at this machine and this Python; of the packages only onnxruntime is imported."""
+    versions = installed()
+    text = _read("/proc/cpuinfo")
+    packages = {
+        name: next((versions[dist] for dist in dists if dist in versions), None) for name, dists in NAMES.items()
+    }
+    loaded, problem = _providers() if packages["onnxruntime"] else ((), None)
+    instructions = found_instructions(text)
+    return Examination(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        cpu=_cpu(text),
+        cores=_cores(),
+        memory=_memory(),
+        packages=packages,
+        providers=loaded,
+        instructions=instructions if text else ("unknown",),
+        int8=int8_advice(instructions),
+        findings=(*findings(versions), *([problem] if problem else [])),
+    )
+
+
+def installed() -> dict[str, str]:
+    """Give the version of every distribution in ``NAMES`` that is installed, without importing it."""
+    versions = {}
+    for dist in (dist for dists in NAMES.values() for dist in dists):
+        try:
+            versions[dist] = metadata.version(dist)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Say what does not fit among installed distributions, given by name and version."""
+    return (*_missing(versions), *_too_old(versions), *_in_each_others_way(versions), *_partners(versions))
+
+
+def found_instructions(cpuinfo: str) -> tuple[str, ...]:
+    """Find the instruction sets that matter in the text of /proc/cpuinfo; none where it says nothing."""
+    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    flags = set(lines[0].split()) if lines else set()
+    return tuple(name for flag, name in INSTRUCTIONS.items() if flag in flags)
+
+
+def int8_advice(instructions: tuple[str, ...]) -> str:
+    """Say in one sentence what instruction sets mean for an int8 model on onnxruntime."""
+    for names, sentence in _ADVICE:
+        if any(name in instructions for name in names):
+            return sentence
+    return "It is not known what this CPU has for int8: measure with deploykit bench before you choose it."
+
+
+_FAST = "uint8 activations with int8 weights are fast here, and their sums do not saturate"
+_ADVICE = (
+    (("AMX-INT8",), f"AMX multiplies int8 in tiles: {_FAST}, most of all in large matrices."),
+    (("AVX512-VNNI", "AVX-VNNI"), f"VNNI multiplies int8 in one instruction: {_FAST}."),
+    (
+        ("AVX512F", "AVX2"),
+        "There is no VNNI: int8 sums saturate unless weights have a reduced range (7 bits), and the gain is small.",
+    ),
+    (("I8MM",), "I8MM multiplies int8 matrices in one instruction: int8 is fast here, signed or not."),
+    (("ASIMD-DOT",), "ASIMD-DOT sums int8 products in one instruction: int8 is fast here, signed or not."),
+)
+
+
+def _missing(versions: Mapping[str, str]) -> Iterator[Finding]:
+    for name in CORE:
+        if not any(dist in versions for dist in NAMES[name]):
+            yield Finding(f"{name} is not installed, and nothing works without it", f"pip install {name}")
+
+
+def _too_old(versions: Mapping[str, str]) -> Iterator[Finding]:
+    for name, oldest in OLDEST.items():
+        for dist in NAMES[name]:
+            if dist in versions and _number(versions[dist]) < _number(oldest):
+                yield Finding(
+                    f"{dist} {versions[dist]} is older than {oldest}, the oldest that deploykit works with",
+                    f"pip install --upgrade '{dist}>={oldest}'",
+                )
+
+
+def _in_each_others_way(versions: Mapping[str, str]) -> Iterator[Finding]:
+    for name in ("onnxruntime", "tensorflow"):
+        present = [dist for dist in NAMES[name] if dist in versions]
+        # On Windows tensorflow is a front for tensorflow-intel; two of onnxruntime overwrite one another's files.
+        if len(present) > 1 and "tensorflow-intel" not in present:
+            yield Finding(
+                f"{' and '.join(present)} are installed, and are all imported as {name}: it is chance which one is",
+                f"pip uninstall {' '.join(present)}, then pip install the one that you want",
+            )
+
+
+def _partners(versions: Mapping[str, str]) -> Iterator[Finding]:
+    for framework, (partners, extra) in PARTNERS.items():
+        for partner in partners:
+            if any(dist in versions for dist in NAMES[framework]) and partner not in versions:
+                yield Finding(
+                    f"{framework} is installed, but {partner} is not: its models can't be converted",
+                    f"pip install 'deploykit[{extra}]'",
+                )
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """Make the release part of a version comparable: 2.13.0+cpu is (2, 13, 0)."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def _providers() -> tuple[tuple[str, ...], Finding | None]:
+    try:
+        import onnxruntime
+    except Exception as error:  # noqa: BLE001 - a broken package fails in any way, and that is the finding
+        problem = f"onnxruntime is installed, but does not load: {error}"
+        return (), Finding(problem, "pip install --force-reinstall onnxruntime")
+    return tuple(onnxruntime.get_available_providers()), None
+
+
+def _cpu(cpuinfo: str) -> str:
+    match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or "unknown"
+
+
+def _cores() -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(quota) == 2 and quota[0].isdigit():  # noqa: PLR2004 - microseconds allowed, and the period that they are of
+        usable = min(usable, math.ceil(int(quota[0]) / int(quota[1])))
+    return max(usable, 1)
+
+
+def _memory() -> int | None:
+    total = re.search(r"^MemTotal:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    known = [int(total[1]) * 1024] if total else []
+    known += [int(limit)] if limit.isdigit() else []
+    return min(known, default=None)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,125 @@
+"""Golden: the evidence kept from a source: inputs, its outputs, and its noise floor.
+
+A golden is an .npz file that anyone can read: ``inputs/0/x``, ``outputs/0/logits``, ``reference/0/logits``,
+``noisy/0/logits`` for each case, and ``golden.json`` with the signature, where it is from and how it was made.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deploykit.errors import ModelError
+from deploykit.tensors import Array, Signature, Tensors, TensorSpec, write_npz
+
+CONTENT = "golden.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of the source.
+
+    ``reference`` is the best that is known of the right answer, ``noisy`` an answer that is as good as the source's:
+    how far it is from the reference is the noise floor. Where float64 can be had, reference is the source in float64
+    and noisy the source itself; else reference is the source itself and noisy the source moved by an ulp.
+    """
+
+    inputs: Tensors
+    outputs: Tensors
+    reference: Tensors
+    noisy: Tensors
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Evidence of what a source answers, enough to judge an artifact without it."""
+
+    signature: Signature
+    cases: tuple[Case, ...]
+    method: str
+    """``float64`` or ``ulp``: how the noise floor was found."""
+    source: Mapping[str, str]
+    """path, format and sha256 of the source."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Samples over all cases, counted along the first axis of the first input that has one."""
+        return sum(rows(case.inputs) for case in self.cases)
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """The input shapes of each case, as text."""
+        return tuple(
+            ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in case.inputs.items())
+            for case in self.cases
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the file; the same evidence gives the same bytes."""
+        about = {
+            "version": _VERSION,
+            "inputs": [str(spec) for spec in self.signature.inputs],
+            "outputs": [str(spec) for spec in self.signature.outputs],
+            "cases": len(self.cases),
+            "samples": self.samples,
+            "method": self.method,
+            "source": dict(self.source),
+            "notes": list(self.notes),
+        }
+        arrays = {
+            f"{kind}/{number}/{name}": array
+            for number, case in enumerate(self.cases)
+            for kind in _kept(self.method)
+            for name, array in getattr(case, kind).items()
+        }
+        write_npz(path, arrays, {CONTENT: json.dumps(about, indent=1)})
+
+    @classmethod
+    def read(cls, path: Path) -> "Golden":
+        """Read a golden back.
+
+        Raises:
+            ModelError: the file is damaged, or no golden.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                about = json.loads(archive.read(CONTENT))
+                cases = tuple(_read_case(archive, number, about["method"]) for number in range(about["cases"]))
+            signature = Signature(
+                tuple(map(TensorSpec.parse, about["inputs"])), tuple(map(TensorSpec.parse, about["outputs"]))
+            )
+            return cls(signature, cases, about["method"], about["source"], tuple(about["notes"]))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            raise ModelError(
+                f"{path} is no golden, or is damaged: {error}", fix="make it again with deploykit convert"
+            ) from error
+
+
+def rows(tensors: Tensors) -> int:
+    """Count the samples of one call."""
+    return next((len(array) for array in tensors.values() if array.ndim), 1)
+
+
+def _kept(method: str) -> tuple[str, ...]:
+    # What would be the same as the outputs is not written twice.
+    return ("inputs", "outputs", "reference" if method == "float64" else "noisy")
+
+
+def _read_case(archive: zipfile.ZipFile, number: int, method: str) -> Case:
+    found: dict[str, Tensors] = {}
+    for kind in _kept(method):
+        prefix = f"{kind}/{number}/"
+        names = [name for name in archive.namelist() if name.startswith(prefix)]
+        found[kind] = {name[len(prefix) : -4]: _read_array(archive, name) for name in names}
+    outputs = found["outputs"]
+    return Case(found["inputs"], outputs, found.get("reference", outputs), found.get("noisy", outputs))
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
+    return np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)

@@ -1,0 +1,93 @@
+"""Plug-ins: a frozen dataclass in a file, found by the file's name.
+
+A role (exporter, pass, backend, metric) is a package. Every public file in it holds one frozen dataclass
+derived from the role's class; its fields are its options. Listing imports nothing; asking for one imports
+that one. To add a plug-in is to add a file.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from deploykit.errors import UsageError, nearest
+
+Role = TypeVar("Role")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a plug-in, as a user sets it."""
+
+    name: str
+    kind: type
+    default: Any
+    text: str
+
+
+@dataclass(frozen=True)
+class Registry(Generic[Role]):
+    """The plug-ins of one role: the public files of ``package``, each with one class of ``role``."""
+
+    package: str
+    role: type[Role]
+    word: str
+    """What a user calls one of them: ``backend``."""
+
+    def names(self) -> tuple[str, ...]:
+        """List the plug-ins by name, without importing any."""
+        path = importlib.import_module(self.package).__path__
+        return tuple(sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")))
+
+    def kind(self, name: str) -> type[Role]:
+        """Import one plug-in and give its class.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        if name not in self.names():
+            raise UsageError(
+                f"there is no {self.word} '{name}'{nearest(name, self.names())}",
+                fix=f"one of {', '.join(self.names())}",
+            )
+        module = importlib.import_module(f"{self.package}.{name}")
+        found = [
+            member
+            for member in vars(module).values()
+            if inspect.isclass(member) and issubclass(member, self.role) and member.__module__ == module.__name__
+        ]
+        if len(found) != 1 or not is_dataclass(found[0]):
+            message = f"{module.__name__} must hold exactly one dataclass derived from {self.role.__name__}"
+            raise TypeError(message)
+        return found[0]
+
+    def make(self, name: str, **options: object) -> Role:
+        """Build one plug-in from its options.
+
+        Raises:
+            UsageError: there is no such plug-in, or it has no such option.
+        """
+        kind = self.kind(name)
+        known = [option.name for option in options_of(kind)]
+        for option in options:
+            if option not in known:
+                raise UsageError(
+                    f"{name} has no option '{option}'{nearest(option, known)}",
+                    fix=f"its options are: {', '.join(known)}" if known else "it has no options",
+                )
+        return kind(**options)
+
+
+def options_of(kind: type) -> tuple[Option, ...]:
+    """List the options of a plug-in class, with their types, defaults and descriptions."""
+    hints = get_type_hints(kind)
+    return tuple(
+        Option(
+            field.name,
+            hints[field.name],
+            None if field.default is MISSING else field.default,
+            str(field.metadata.get("help", "")),
+        )
+        for field in fields(kind)
+    )

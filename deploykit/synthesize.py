@@ -1,0 +1,129 @@
+"""Inputs made up from a graph, such that a damaged model can't pass for a sound one, and what they cover."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deploykit.purpose import role_of, tables
+from deploykit.roles import Draw, Mask
+from deploykit.tensors import Array, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+SAMPLES = 8
+"""Samples that are taken at least."""
+
+
+def synthesize(
+    model: "ir.Model", inputs: Sequence[TensorSpec], plan: Sequence[Mapping[str, int]], *, seed: int = 0
+) -> list[Tensors]:
+    """Make inputs that suit the graph, one set for each entry of the plan.
+
+    Ids cover the rows of the tables they index, masks are ragged, positions rise, lengths fit, pixels are 0 to
+    255, floats are of the distribution that the graph's first arithmetic expects, or else the unit normal.
+    Integers of which the graph tells nothing are the numbers they are compared with, or else 0 and 1, on purpose
+    conservative: a larger number may be out of a range that can't be seen.
+
+    Args:
+        model: the graph; its weights are not read but for small constants.
+        inputs: the inputs by their names in the graph.
+        plan: for each case the size of every dynamic axis.
+        seed: the same seed gives the same bytes for an input, whatever the others are. Not negative.
+
+    Raises:
+        KeyError: an entry of the plan has no size for a dynamic axis.
+    """
+    columns = {spec.name: _column(model, spec, inputs, plan, seed) for spec in inputs}
+    return [{name: column[case] for name, column in columns.items()} for case in range(len(plan))]
+
+
+def plans(axes: Sequence[str], example: Mapping[str, int], *, batch_axis: str | None = "batch") -> list[dict[str, int]]:
+    """Choose sizes for the dynamic axes, the example's first, then others around it; six cases, or eight.
+
+    With a dynamic batch: sizes 1, 2, 3 and 5 of it, every case once, the other axes at the example's size, half,
+    double, and an odd size that differs from axis to axis. Without: eight cases, the example's filling up.
+
+    Args:
+        axes: names of the dynamic axes.
+        example: a size for each of them.
+        batch_axis: which of them counts samples.
+
+    Raises:
+        KeyError: the example has no size for an axis.
+    """
+    first = {axis: example[axis] for axis in axes}
+    others = [axis for axis in axes if axis != batch_axis]
+    sizes: list[dict[str, int]] = [
+        {},
+        {axis: max(1, example[axis] // 2) for axis in others},
+        {axis: _odd(example[axis]) + 2 * place for place, axis in enumerate(others)},
+        {axis: 2 * example[axis] for axis in others},
+    ]
+    if batch_axis is None or batch_axis not in axes:
+        varied = _distinct([first, *({**first, **size} for size in sizes)])
+        return varied + [dict(first) for _ in range(SAMPLES - len(varied))]
+    # The large batches keep the example's sizes, so that enough samples are left where a model refuses others.
+    order = ((1, 2), (0, 3), (2, 1), (0, 5), (3, 2), (0, 1), (0, 2))
+    cases = _distinct([first, *({**first, **sizes[which], batch_axis: batch} for which, batch in order)])
+    return cases[:6] if others else cases
+
+
+def coverage(model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Tensors]) -> tuple[str, ...]:
+    """Say in plain lines what the cases touch: rows of tables, live tokens of masks, ranges of the rest."""
+    lines: list[str] = []
+    for spec in inputs:
+        arrays = [case[spec.name] for case in cases if spec.name in case]
+        found = tables(model, spec)
+        lines.extend(f"{table.name}: {_touched(arrays)} of {table.rows} rows touched" for table in found)
+        if not found and arrays:
+            lines.append(f"{spec.name}: {_extent(model, spec, inputs, arrays)}")
+    return tuple(dict.fromkeys(lines))
+
+
+def _column(
+    model: "ir.Model", spec: TensorSpec, inputs: Sequence[TensorSpec], plan: Sequence[Mapping[str, int]], seed: int
+) -> list[Array]:
+    draw = Draw(seed, spec.name, [spec.sized(sizes) for sizes in plan], plan)
+    role = role_of(model, spec, inputs)
+    return [_typed(role.one(draw, case, shape), spec.dtype) for case, shape in enumerate(draw.shapes)]
+
+
+def _typed(values: Array, dtype: str) -> Array:
+    if dtype == "string":
+        return np.asarray([f"text {abs(int(value * 10))}" for value in values.flat], object).reshape(values.shape)
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return values.astype(ml_dtypes.bfloat16)
+    return np.asarray(values).astype(dtype)
+
+
+def _odd(size: int) -> int:
+    """Give an odd size near three quarters of one, neither the size itself nor its half nor 1."""
+    near = (3 * size // 4) | 1
+    return (size | 1) + 2 if near in {1, size, size // 2} else near
+
+
+def _distinct(cases: Iterable[dict[str, int]]) -> list[dict[str, int]]:
+    return list({tuple(case.items()): case for case in cases}.values())
+
+
+def _touched(arrays: Iterable[Array]) -> int:
+    """Count the different ids, which are as many rows, or fewer where what is added to them differs by place."""
+    ids = [np.unique(array.astype(np.int64)) for array in arrays]
+    return len(np.unique(np.concatenate([np.zeros(0, np.int64), *ids])))
+
+
+def _extent(model: "ir.Model", spec: TensorSpec, inputs: Sequence[TensorSpec], arrays: list[Array]) -> str:
+    count = sum(array.size for array in arrays)
+    if spec.dtype == "string" or spec.dtype.startswith("complex"):
+        return f"{count} values"
+    role = role_of(model, spec, inputs)
+    if isinstance(role, Mask):
+        live = sum(int((array.astype(bool) != role.dead_is_one).sum()) for array in arrays)
+        return f"{live} of {count} live"
+    sized = [array for array in arrays if array.size]
+    low, high = (min(float(a.min()) for a in sized), max(float(a.max()) for a in sized)) if sized else (0.0, 0.0)
+    return f"{count} values from {low:g} to {high:g}"

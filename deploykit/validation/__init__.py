@@ -1,0 +1,79 @@
+"""``deploykit validate``: does an artifact still answer as its source does?"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Unpack
+
+from deploykit import workspace
+from deploykit.artifact import Artifact, Format
+from deploykit.backends import Asked, Loading, backend_for
+from deploykit.child import Step, silent
+from deploykit.errors import UsageError
+from deploykit.golden import Golden
+from deploykit.validation.compare import compare
+from deploykit.validation.evidence import SAMPLES, find_golden, make_golden
+from deploykit.validation.verdict import Check, Verdict
+
+__all__ = ["Check", "Verdict", "compare", "validate"]
+
+
+def validate(
+    artifact: str | Path | None = None,
+    against: str | Path | None = None,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    step: Step = silent,
+    **loading: Unpack[Loading],
+) -> Verdict:
+    """Compare an artifact with the golden of its source, or with a source that is run anew.
+
+    Args:
+        artifact: an ONNX file; the latest made in this folder where it is not given.
+        against: a source, an ONNX file or a golden; the artifact's own golden where it is not given.
+        samples: at most so many of the data.
+        seed: of the synthesized inputs.
+        step: takes a sentence about what goes on.
+        loading: how to load the source, and ``data`` to use instead of synthesized inputs.
+
+    Raises:
+        DeploykitError: a file is missing or damaged, or the two can't be compared at all.
+    """
+    from deploykit.onnx_io import lineage, load
+
+    asked = Asked(**loading)
+    model = Artifact.open(artifact or workspace.latest())
+    if model.format is not Format.ONNX:
+        raise UsageError(
+            f"{model.path} is {model.format}, and validate judges ONNX files",
+            fix=f"deploykit convert {model.path} first, or give it as the source: --against {model.path}",
+        )
+    if against is None:
+        if asked != Asked():
+            raise UsageError("options of the source are given, but no source", fix="name it with --against model.pt")
+        golden, reference = _from_golden(find_golden(model.path, lineage(load(model.path))))
+    else:
+        golden, reference = _from_source(Artifact.open(against), model, asked, samples=samples, seed=seed, step=step)
+    with backend_for(model.format).load(model, Asked(), step) as session:
+        step("comparing")
+        return compare(golden, session, artifact=str(model.path), reference=reference)
+
+
+def _from_golden(path: Path) -> tuple[Golden, str]:
+    golden = Golden.read(path)
+    return golden, f"{path.name}, recorded from {golden.source.get('path', 'its source')}"
+
+
+def _from_source(
+    source: Artifact, model: Artifact, asked: Asked, *, samples: int, seed: int, step: Step
+) -> tuple[Golden, str]:
+    from deploykit.onnx_io import load, signature
+
+    if source.format is Format.GOLDEN:
+        return _from_golden(source.path)
+    graph = load(model.path)
+    if not asked.inputs and asked.data is None:  # the artifact says what goes in
+        asked = replace(asked, inputs=tuple(str(spec) for spec in signature(graph).inputs))
+    with backend_for(source.format).load(source, asked, step) as session:
+        golden = make_golden(session, graph, source, data=asked.data, samples=samples, seed=seed)
+    return golden, str(source.path)

@@ -1,0 +1,201 @@
+"""Compare what an artifact answers with the golden of its source, output by output, and judge.
+
+Nothing is taken for granted: the union of both sides' output names, presence, shape, dtype, count, finiteness, and
+only then the noise ratio, in float64.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from deploykit.backends import Session
+from deploykit.errors import ModelError
+from deploykit.golden import Case, Golden, rows
+from deploykit.metrics import measure_all
+from deploykit.tensors import Array, Signature, Tensors, TensorSpec
+from deploykit.validation.tolerance import Errors, limit, noise_ratio
+from deploykit.validation.verdict import Check, Verdict
+
+
+def compare(golden: Golden, session: Session, *, artifact: str, reference: str, precision: str = "float32") -> Verdict:
+    """Run an artifact on a golden's inputs and judge each output.
+
+    Args:
+        golden: the evidence of the source.
+        session: the artifact, running.
+        artifact: what the verdict calls it.
+        reference: what the verdict calls the source.
+        precision: what the artifact computes in: ``float32`` or ``float16``.
+    """
+    contract = list(_contract(golden.signature, session.signature))
+    answers: list[tuple[Case, Tensors]] = []
+    refused: list[Check] = []
+    if all(check.passed for check in contract):
+        for case, answer in zip(golden.cases, session.run_all([case.inputs for case in golden.cases]), strict=True):
+            if isinstance(answer, ModelError):
+                refused.append(_refusal(answer, golden))
+            else:
+                answers.append((case, answer))
+    names = _names(golden, answers)
+    judged = [_judge(name, answers, precision) for name in names] if answers else []
+    values = sum(case.outputs[name].size for case, answer in answers for name in names if name in answer)
+    return Verdict(
+        artifact,
+        reference,
+        (*(check for check in contract if not check.passed), *refused[:1], *judged),
+        samples=sum(rows(case.inputs) for case, _ in answers),
+        values=values,
+        shapes=golden.shapes,
+        method=golden.method,
+        notes=golden.notes,
+    )
+
+
+def _names(golden: Golden, answers: Sequence[tuple[Case, Tensors]]) -> list[str]:
+    """List the outputs of both sides, in the source's order, then what only the artifact has."""
+    names = [spec.name for spec in golden.signature.outputs]
+    return list(dict.fromkeys([*names, *(name for _, answer in answers for name in answer)]))
+
+
+def _contract(source: Signature, artifact: Signature) -> Iterator[Check]:
+    for kind, ours, theirs in (
+        ("inputs", source.inputs, artifact.inputs),
+        ("outputs", source.outputs, artifact.outputs),
+    ):
+        yield _same(kind, ours, theirs)
+
+
+def _same(kind: str, ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> Check:
+    rule = "the same names, order, dtypes and fixed sizes as the source"
+    by_name = {spec.name: spec for spec in theirs}
+    gone = [spec.name for spec in ours if spec.name not in by_name]
+    new = [spec.name for spec in theirs if spec.name not in {one.name for one in ours}]
+    if gone or new:
+        said = [f"{', '.join(gone)} missing"] if gone else []
+        return Check(
+            kind, passed=False, rule=rule, why="; ".join([*said, *([f"{', '.join(new)} unknown"] if new else [])])
+        )
+    if [spec.name for spec in ours] != [spec.name for spec in theirs]:
+        order = ", ".join(spec.name for spec in theirs)
+        return Check(kind, passed=False, rule=rule, why=f"in another order: {order}")
+    wrong = [f"{one} became {by_name[one.name]}" for one in ours if not _fits(one, by_name[one.name])]
+    return Check(kind, passed=not wrong, rule=rule, why="; ".join(wrong) or "as the source")
+
+
+def _fits(one: TensorSpec, other: TensorSpec) -> bool:
+    """Tell whether two specs agree; a size that one side leaves free is settled by running, not here."""
+    return (
+        one.dtype == other.dtype
+        and len(one.dims) == len(other.dims)
+        and all(
+            left == right or isinstance(left, str) or isinstance(right, str)
+            for left, right in zip(one.dims, other.dims, strict=True)
+        )
+    )
+
+
+def _refusal(error: ModelError, golden: Golden) -> Check:
+    axes = ", ".join(golden.signature.axes)
+    baked = f"; the sizes it was exported with are baked in where {axes} should be free" if axes else ""
+    return Check(
+        "run",
+        passed=False,
+        rule="runs on every input that the source takes",
+        why=f"{error.message}: {'; '.join(error.details)}{baked}",
+    )
+
+
+def _judge(name: str, answers: Sequence[tuple[Case, Tensors]], precision: str) -> Check:
+    rule = f"noise ratio at most {limit(precision):g}"
+    for case, answer in answers:
+        wrong = _form(name, case, answer)
+        if wrong:
+            return Check(
+                name, passed=False, rule="present, of the source's shape and dtype, finite where it is", why=wrong
+            )
+    arrays = [(case.reference[name], case.noisy[name], answer[name]) for case, answer in answers]
+    if answers[0][0].outputs[name].dtype.kind in "fc":
+        return _judge_real(
+            name, [_errors(*case) for case in arrays], str(answers[0][0].outputs[name].dtype), precision, rule
+        )
+    return _judge_discrete(name, arrays)
+
+
+def _form(name: str, case: Case, answer: Tensors) -> str | None:
+    """Say what keeps an output from being compared at all, or None."""
+    if name not in case.outputs:
+        return "the source has no such output"
+    if name not in answer:
+        return "missing"
+    own, found = case.outputs[name], answer[name]
+    given = ", ".join(f"{key} {list(array.shape)}" for key, array in case.inputs.items())
+    if found.dtype != own.dtype:
+        return f"is {found.dtype}, the source's is {own.dtype}"
+    if found.shape != own.shape:
+        return f"has shape {list(found.shape)} where the source's has {list(own.shape)}, on {given}"
+    if own.dtype.kind in "fc":
+        return _infinite(own, found, given)
+    return None
+
+
+def _infinite(own: Array, found: Array, given: str) -> str | None:
+    for word, test in (("NaN", np.isnan), ("+inf", np.isposinf), ("-inf", np.isneginf)):
+        if own.dtype.kind == "c" and word != "NaN":
+            continue
+        apart = np.argwhere(test(own) != test(found))
+        if len(apart):
+            index = tuple(int(part) for part in apart[0])
+            return (
+                f"{word} in other places than the source's: {len(apart)} values, the first at {list(index)}, on {given}"
+            )
+    return None
+
+
+def _errors(reference: Array, noisy: Array, candidate: Array) -> Errors:
+    finite = np.isfinite(reference) & np.isfinite(noisy) & np.isfinite(candidate)
+    kind = np.complex128 if reference.dtype.kind == "c" else np.float64
+    parts = (np.where(finite, part, 0).astype(kind) for part in (reference, noisy, candidate))
+    return Errors(*parts)
+
+
+def _judge_real(name: str, cases: Sequence[Errors], dtype: str, precision: str, rule: str) -> Check:
+    ratio = noise_ratio(cases, dtype)
+    reference = np.concatenate(
+        [
+            np.abs(case.reference).ravel() if case.reference.dtype.kind == "c" else case.reference.ravel()
+            for case in cases
+        ]
+    )
+    candidate = np.concatenate(
+        [
+            np.abs(case.candidate).ravel() if case.candidate.dtype.kind == "c" else case.candidate.ravel()
+            for case in cases
+        ]
+    )
+    passed = bool(ratio.value <= limit(precision)) and reference.size > 0
+    why = (
+        f"errs {ratio.error:.2g} where the source errs {ratio.floor:.2g}"
+        if reference.size
+        else "empty: no value was compared"
+    )
+    if ratio.where != "whole" and not passed:
+        why += f", worst in {ratio.where}"
+    figures = measure_all(reference, candidate) if reference.size else {}
+    return Check(name, passed=passed, rule=rule, why=why, value=ratio.value, limit=limit(precision), figures=figures)
+
+
+def _judge_discrete(name: str, cases: Sequence[tuple[Array, Array, Array]]) -> Check:
+    """Judge whole numbers, bools and texts: equal, but for as many as the source itself leaves open, ten times."""
+    total = sum(reference.size for reference, _, _ in cases)
+    wrong = sum(int(np.sum(reference != candidate)) for reference, _, candidate in cases)
+    own = sum(int(np.sum(reference != noisy)) for reference, noisy, _ in cases)
+    allowed = int(limit("float32") * own)
+    why = f"{wrong} of {total} values differ" + (f"; of the source's own, {own} change with rounding" if own else "")
+    return Check(
+        name,
+        passed=wrong <= allowed and total > 0,
+        rule="equal" if not allowed else f"at most {allowed} values differ",
+        why=why if total else "empty: no value was compared",
+        value=float(wrong),
+        limit=float(allowed),
+    )

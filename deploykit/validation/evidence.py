@@ -1,0 +1,178 @@
+"""The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploykit.artifact import Artifact, sha256
+from deploykit.backends import Session
+from deploykit.errors import ModelError, UsageError
+from deploykit.golden import Golden
+from deploykit.recording import record
+from deploykit.samples import read_npz
+from deploykit.synthesize import plans, synthesize
+from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
+
+SAMPLES = 32
+"""How many of the user's samples go into a golden when nothing else is said."""
+
+_BATCHES = (1, 2, 3, 5, 8, 13)
+
+
+def golden_path(model: Path) -> Path:
+    """Say where the golden of ``model.onnx`` lies: ``model.golden.npz`` beside it."""
+    return model.with_name(f"{model.stem}.golden.npz")
+
+
+def find_golden(model: Path, lineage: Mapping[str, str]) -> Path:
+    """Find the golden that a model's lineage names by sha256, beside the model.
+
+    Raises:
+        UsageError: the model has none, or it is not beside it.
+    """
+    wanted = lineage.get("golden.sha256")
+    if wanted is None:
+        raise UsageError(
+            f"{model} has no golden: it was not made by deploykit",
+            fix=[f"compare it with its source: deploykit validate {model} --against model.pt", _again(model)],
+        )
+    own = golden_path(model)
+    nearby = [own, *sorted(path for path in model.parent.glob("*.golden.npz") if path != own)]
+    for path in nearby:
+        if path.exists() and sha256(path) == wanted:
+            return path
+    if own.exists():
+        raise UsageError(
+            f"{own} is not the golden that {model.name} was proved with: its sha256 is another",
+            fix=["put back the file that was written with the model", _again(model)],
+            details=[f"wanted {wanted}", f"found  {sha256(own)}"],
+        )
+    raise UsageError(
+        f"the golden of {model} is missing: {own.name} is not beside it",
+        fix=["copy it there", f"or compare with the source: deploykit validate {model} --against model.pt"],
+    )
+
+
+def _again(model: Path) -> str:
+    return f"or give it one: deploykit convert {model} -o {model.stem}.proved.onnx"
+
+
+def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
+    session: Session,
+    graph: Any,
+    source: Artifact,
+    *,
+    data: Path | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    signature: Signature | None = None,
+) -> Golden:
+    """Run a source on the user's samples, or on inputs synthesized from a graph, and keep what it answers.
+
+    Args:
+        session: the source, running.
+        graph: the ONNX model of it, an ``onnx_ir.Model``: says what the inputs mean.
+        source: the file that the source is from.
+        data: an .npz of samples.
+        samples: at most so many of them.
+        seed: of what is synthesized.
+        signature: of the source; the session's where it is not given.
+
+    Raises:
+        ModelError: the source takes none of the inputs, or only one size of an axis that should be dynamic.
+        UsageError: the data does not fit the inputs.
+    """
+    signature = signature or session.signature
+    batched = _is_batched(signature)
+    if data is not None:
+        inputs = list(_batches(data, signature, samples, split=batched))
+    else:
+        axes = signature.axes
+        batch = signature.inputs[0].dims[0] if batched else None
+        inputs = synthesize(
+            graph,
+            signature.inputs,
+            plans(axes, session.sizes(), batch_axis=batch if isinstance(batch, str) else None),
+            seed=seed,
+        )
+    origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
+    golden = record(session, signature, inputs, origin, batched=batched)
+    if data is None:
+        _check_free(golden)
+    return golden
+
+
+def _is_batched(signature: Signature) -> bool:
+    first = [spec.dims[0] for spec in signature.inputs if spec.dims]
+    return bool(first) and isinstance(first[0], str) and all(dim == first[0] for dim in first)
+
+
+def _batches(data: Path, signature: Signature, limit: int, *, split: bool) -> Iterator[Tensors]:
+    """Cut the user's samples into calls: of several batch sizes where the batch is free, else of the fixed size."""
+    fixed = next((spec.dims[0] for spec in signature.inputs if spec.dims), 1)
+    if not split:
+        yield from read_npz(data, signature.inputs, limit=limit, batch=fixed if isinstance(fixed, int) else 1)
+        return
+    whole = next(read_npz(data, signature.inputs, limit=limit, batch=limit))
+    count = len(next(iter(whole.values())))
+    start = 0
+    for size in (*_BATCHES, *[_BATCHES[-1]] * count):
+        if start >= count:
+            return
+        yield {name: array[start : start + size] for name, array in whole.items()}
+        start += size
+
+
+def _check_free(golden: Golden) -> None:
+    """Make sure that every dynamic axis was tried at two sizes or more."""
+    for axis in golden.signature.axes:
+        tried = {
+            case.inputs[spec.name].shape[number]
+            for case in golden.cases
+            for spec in golden.signature.inputs
+            for number, dim in enumerate(spec.dims)
+            if dim == axis
+        }
+        if len(tried) == 1:
+            size = tried.pop()
+            lines = [str(spec) for spec in golden.signature.inputs]
+            fixed = [
+                str(TensorSpec(spec.name, spec.dtype, _fixed(spec, axis, size))) for spec in golden.signature.inputs
+            ]
+            raise ModelError(
+                f"the axis '{axis}' can't be dynamic: the source itself runs only with {axis} = {size}",
+                fix=f"fix it: {' '.join(f'--input {one!r}' for one in fixed)}"
+                + (" or --static" if axis == "batch" else ""),
+                details=[*lines, *golden.notes],
+            )
+
+
+def _fixed(spec: TensorSpec, axis: str, size: int) -> tuple[Dim, ...]:
+    return tuple(size if dim == axis else dim for dim in spec.dims)
+
+
+def settled_outputs(golden: Golden) -> tuple[TensorSpec, ...]:
+    """Describe the outputs as the cases show them: what changes is dynamic, named after the input axis it equals."""
+    return tuple(_settled(golden, spec.name) for spec in golden.signature.outputs)
+
+
+def _settled(golden: Golden, name: str) -> TensorSpec:
+    shapes = np.array([case.outputs[name].shape for case in golden.cases])
+    dtype = str(golden.cases[0].outputs[name].dtype)
+    dims: list[Dim] = []
+    for axis in range(shapes.shape[1]):
+        column = shapes[:, axis]
+        equal = [free for free in golden.signature.axes if np.array_equal(_sizes(golden, free), column)]
+        changes = len(set(column.tolist())) > 1
+        dims.append(equal[0] if equal and changes else f"{name}_{axis}" if changes else int(column[0]))
+    return TensorSpec(name, dtype, tuple(dims))
+
+
+def _sizes(golden: Golden, axis: str) -> list[int]:
+    places = [
+        (spec.name, number) for spec in golden.signature.inputs for number, dim in enumerate(spec.dims) if dim == axis
+    ]
+    name, number = places[0]
+    return [int(case.inputs[name].shape[number]) for case in golden.cases]

@@ -1,0 +1,47 @@
+"""The verdict: for each output what was compared, by which rule, and whether it passed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at, and how it came out."""
+
+    what: str
+    """The name of an output, or ``inputs``, ``outputs``, ``run``."""
+    passed: bool
+    rule: str
+    """What was asked for: ``noise ratio at most 10``."""
+    why: str
+    """What was found, in plain words."""
+    value: float | None = None
+    limit: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an artifact answers as its source does; it passes only if something was compared and all of it passes."""
+
+    artifact: str
+    reference: str
+    """What it was compared with."""
+    checks: tuple[Check, ...]
+    samples: int
+    values: int
+    """How many numbers were compared."""
+    shapes: tuple[str, ...]
+    method: str
+    """How the noise floor was found: ``float64`` or ``ulp``."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether all checks passed, at least one number was compared, and at least one sample."""
+        return bool(self.checks) and self.values > 0 and self.samples > 0 and all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)

@@ -1,0 +1,70 @@
+"""The workspace of a folder, ``.deploykit/``: the journal of the artifacts made there, and so "the latest"."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deploykit.errors import UsageError
+
+FOLDER = ".deploykit"
+_JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artifact that was made and proved."""
+
+    path: str
+    """Relative to the folder of the workspace where it lies below it."""
+    sha256: str
+    step: str
+    """The command that made it: ``convert``."""
+    source: str
+    made: str
+    """Date and time, ISO 8601, UTC."""
+
+
+def write(entry: Entry, folder: Path | None = None) -> None:
+    """Add an entry to the journal of a folder (the current one); where that can't be written, do without."""
+    place = (folder or Path.cwd()) / FOLDER
+    try:
+        place.mkdir(exist_ok=True)
+        (place / ".gitignore").write_text("*\n")
+        handle = os.open(place / _JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError:
+        return  # a folder that can't be written to has no "latest"; the artifact itself is where it was asked for
+    try:
+        os.write(handle, json.dumps(asdict(entry)).encode() + b"\n")  # one write: two runs don't mix their lines
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def entries(folder: Path | None = None) -> Iterator[Entry]:
+    """Read the journal of a folder (the current one), oldest first; a line cut off by a crash is passed over."""
+    try:
+        lines = ((folder or Path.cwd()) / FOLDER / _JOURNAL).read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield Entry(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def latest(folder: Path | None = None) -> Path:
+    """Give the artifact made last in a folder (the current one) that is still there.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for entry in reversed(list(entries(folder))):
+        if Path(entry.path).exists():
+            return Path(entry.path)
+    raise UsageError(
+        "no artifact was named, and none was made in this folder yet",
+        fix=["name one: deploykit validate model.onnx", "or make one: deploykit convert model.pt"],
+    )
