@@ -68,6 +68,10 @@ class Session(ABC):
             mode: ``source`` as it is, ``exact`` in float64, ``moved`` with its numbers an ulp away.
         """
 
+    def rounding(self, output: str) -> float:  # noqa: ARG002
+        """Give the absolute error that the runtime itself may add to an output, apart from the arithmetic."""
+        return 0.0
+
     def sizes(self) -> dict[str, int]:
         """Give a size for every dynamic axis with which the model is known to run."""
         return {axis: 2 if axis == "batch" else 16 for axis in self.signature.axes}

@@ -13,7 +13,7 @@ from deploykit.errors import ModelError
 from deploykit.golden import Case, Golden, rows
 from deploykit.metrics import measure_all
 from deploykit.tensors import Array, Signature, Tensors, TensorSpec
-from deploykit.validation.tolerance import Errors, limit, noise_ratio
+from deploykit.validation.tolerance import Errors, Ratio, limit, noise_ratio
 from deploykit.validation.verdict import Check, Verdict
 
 
@@ -37,7 +37,7 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
             else:
                 answers.append((case, answer))
     names = _names(golden, answers)
-    judged = [_judge(name, answers, precision) for name in names] if answers else []
+    judged = [_judge(name, answers, precision, session.rounding(name)) for name in names] if answers else []
     values = sum(case.outputs[name].size for case, answer in answers for name in names if name in answer)
     return Verdict(
         artifact,
@@ -105,8 +105,7 @@ def _refusal(error: ModelError, golden: Golden) -> Check:
     )
 
 
-def _judge(name: str, answers: Sequence[tuple[Case, Tensors]], precision: str) -> Check:
-    rule = f"noise ratio at most {limit(precision):g}"
+def _judge(name: str, answers: Sequence[tuple[Case, Tensors]], precision: str, rounding: float) -> Check:
     for case, answer in answers:
         wrong = _form(name, case, answer)
         if wrong:
@@ -114,11 +113,13 @@ def _judge(name: str, answers: Sequence[tuple[Case, Tensors]], precision: str) -
                 name, passed=False, rule="present, of the source's shape and dtype, finite where it is", why=wrong
             )
     arrays = [(case.reference[name], case.noisy[name], answer[name]) for case, answer in answers]
-    if answers[0][0].outputs[name].dtype.kind in "fc":
-        return _judge_real(
-            name, [_errors(*case) for case in arrays], str(answers[0][0].outputs[name].dtype), precision, rule
-        )
-    return _judge_discrete(name, arrays)
+    dtype = answers[0][0].outputs[name].dtype
+    if dtype.kind not in "fc":
+        return _judge_discrete(name, arrays)
+    errors = [_errors(*case) for case in arrays]
+    if not sum(case.reference.size for case in errors):
+        return Check(name, passed=False, rule="values to compare", why="empty: no value was compared")
+    return _judge_real(name, errors, noise_ratio(errors, str(dtype), rounding), limit(precision))
 
 
 def _form(name: str, case: Case, answer: Tensors) -> str | None:
@@ -152,36 +153,28 @@ def _infinite(own: Array, found: Array, given: str) -> str | None:
 
 
 def _errors(reference: Array, noisy: Array, candidate: Array) -> Errors:
+    """Give the three in float64; complex numbers as pairs, and zero wherever one is not finite."""
+    kind, real = (np.complex128, np.float64) if reference.dtype.kind == "c" else (np.float64, np.float64)
     finite = np.isfinite(reference) & np.isfinite(noisy) & np.isfinite(candidate)
-    kind = np.complex128 if reference.dtype.kind == "c" else np.float64
-    parts = (np.where(finite, part, 0).astype(kind) for part in (reference, noisy, candidate))
-    return Errors(*parts)
+    parts = (np.atleast_1d(np.where(finite, part, 0).astype(kind)) for part in (reference, noisy, candidate))
+    return Errors(*(np.ascontiguousarray(part).view(real) for part in parts))
 
 
-def _judge_real(name: str, cases: Sequence[Errors], dtype: str, precision: str, rule: str) -> Check:
-    ratio = noise_ratio(cases, dtype)
-    reference = np.concatenate(
-        [
-            np.abs(case.reference).ravel() if case.reference.dtype.kind == "c" else case.reference.ravel()
-            for case in cases
-        ]
+def _judge_real(name: str, cases: Sequence[Errors], ratio: Ratio, most: float) -> Check:
+    passed = bool(ratio.value <= most)
+    why = f"errs {ratio.error:.2g} where the source errs {ratio.floor:.2g}"
+    return Check(
+        name,
+        passed=passed,
+        rule=f"noise ratio at most {most:g}",
+        why=why if passed or ratio.where == "whole" else f"{why}, worst in {ratio.where}",
+        value=ratio.value,
+        limit=most,
+        figures=measure_all(
+            np.concatenate([case.reference.ravel() for case in cases]),
+            np.concatenate([case.candidate.ravel() for case in cases]),
+        ),
     )
-    candidate = np.concatenate(
-        [
-            np.abs(case.candidate).ravel() if case.candidate.dtype.kind == "c" else case.candidate.ravel()
-            for case in cases
-        ]
-    )
-    passed = bool(ratio.value <= limit(precision)) and reference.size > 0
-    why = (
-        f"errs {ratio.error:.2g} where the source errs {ratio.floor:.2g}"
-        if reference.size
-        else "empty: no value was compared"
-    )
-    if ratio.where != "whole" and not passed:
-        why += f", worst in {ratio.where}"
-    figures = measure_all(reference, candidate) if reference.size else {}
-    return Check(name, passed=passed, rule=rule, why=why, value=ratio.value, limit=limit(precision), figures=figures)
 
 
 def _judge_discrete(name: str, cases: Sequence[tuple[Array, Array, Array]]) -> Check:

@@ -11,8 +11,7 @@ from deploykit.backends import Session
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.recording import record
-from deploykit.samples import read_npz
-from deploykit.synthesize import plans, synthesize
+from deploykit.samples import plans, read_npz, synthesize
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
 
 SAMPLES = 32

@@ -62,53 +62,67 @@ def limit(precision: str) -> float:
     return LIMIT * (_FP16_OVER_FP32 if precision == "float16" else 1.0)
 
 
-def noise_ratio(cases: Sequence[Errors], dtype: str) -> Ratio:
+def noise_ratio(cases: Sequence[Errors], dtype: str, rounding: float = 0.0) -> Ratio:
     """Compare the errors of a candidate with those of its source, in every view.
 
     Args:
         cases: the answers for one output.
         dtype: the element type of that output, which bounds the floor from below.
+        rounding: an absolute error that the runtime may add on top, in the unit of the output.
     """
     unit = _UNIT.get(dtype, _UNIT["float32"])
     wrong = [np.abs(case.candidate - case.reference) for case in cases]
     noise = [np.abs(case.noisy - case.reference) for case in cases]
     sizes = [np.abs(case.reference) for case in cases]
-    floor = max(_rms(noise), unit * _rms(sizes))
+    floor = max(_rms(noise), unit * _rms(sizes), rounding)
     error = _rms(wrong)
     found = [
         (_over(error, floor), "whole"),
         (_over(_largest(wrong), max(_largest(noise), 3 * floor)), "element"),
-        *_groups(wrong, noise, sizes, floor, unit),
+        *_groups(wrong, noise, sizes, Least(floor, unit, rounding)),
     ]
     value, where = max(found, key=lambda pair: pair[0])
     return Ratio(value, where, floor, error)
 
 
+@dataclass(frozen=True)
+class Least:
+    """What bounds the floor of a group from below."""
+
+    floor: float
+    unit: float
+    rounding: float
+
+    def of(self, own: Array, sizes: Array, count: int) -> Array:
+        """Give the floors of groups of ``count`` elements, from their own noise and the size of their values."""
+        share = self.floor * min(1.0, _SMALL_GROUP**0.5 / count**0.5)
+        return np.maximum(np.maximum(own, self.unit * sizes), max(share, self.rounding))
+
+
 def _groups(
-    wrong: Sequence[Array], noise: Sequence[Array], sizes: Sequence[Array], floor: float, unit: float
+    wrong: Sequence[Array], noise: Sequence[Array], sizes: Sequence[Array], least: Least
 ) -> Iterator[tuple[float, str]]:
     first = 0
-    for case in zip(wrong, noise, sizes, strict=True):
-        if case[0].ndim and case[0].size:
-            yield from _worst([tuple(part for part in case)], 0, floor, unit, "sample", first)
-            first += len(case[0])
-    for axis in (1, -1):
-        several = [case for case in zip(wrong, noise, sizes, strict=True) if case[0].ndim > 1 and case[0].size]
-        if several and len({case[0].shape[axis] for case in several}) == 1:
-            yield from _worst(several, axis, floor, unit, "channel" if axis == 1 else "last axis", 0)
+    several = [case for case in zip(wrong, noise, sizes, strict=True) if case[0].ndim and case[0].size]
+    for case in several:
+        ratio, worst = _worst([case], 0, least)
+        yield ratio, f"sample {first + worst}"
+        first += len(case[0])
+    for axis, name in ((1, "channel"), (-1, "last axis")):
+        inner = [case for case in several if case[0].ndim > 1]
+        if inner and len({case[0].shape[axis] for case in inner}) == 1:
+            ratio, worst = _worst(inner, axis, least)
+            yield ratio, f"{name} {worst}"
 
 
-def _worst(
-    cases: Sequence[tuple[Array, ...]], axis: int, floor: float, unit: float, name: str, first: int
-) -> Iterator[tuple[float, str]]:
-    """Give the worst group along one axis, pooled over the cases."""
+def _worst(cases: Sequence[tuple[Array, ...]], axis: int, least: Least) -> tuple[float, int]:
+    """Give the worst group along one axis, pooled over the cases: its ratio and its number."""
     sums = [sum(_squares(case[kind], axis) for case in cases) for kind in range(3)]
     count = sum(case[0].size // case[0].shape[axis] for case in cases)
     error, own, size = (np.sqrt(total / count) for total in sums)
-    least = floor * min(1.0, _SMALL_GROUP**0.5 / count**0.5)
-    ratios = [_over(one, max(other, least, unit * third)) for one, other, third in zip(error, own, size, strict=True)]
+    ratios = [_over(one, other) for one, other in zip(error, least.of(own, size, count), strict=True)]
     worst = int(np.argmax(ratios))
-    yield ratios[worst], f"{name} {first + worst}"
+    return ratios[worst], worst
 
 
 def _squares(array: Array, axis: int) -> Array:

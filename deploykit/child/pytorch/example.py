@@ -14,7 +14,7 @@ BATCH = 2
 
 _SIZES = (16, 32, 64, 128, 224, 256, 8, 512, 24, 40, 50, 96, 100, 160, 192, 300, 384, 1024, 4, 2, 3, 5, 7, 4096, 16000)
 _IMAGE_AXES = 4
-_CONVENTIONAL = (224, 256, 32, 64, 128, 512, 16, 96, 8)
+_CONVENTIONAL = (64, 32, 128, 224, 256, 512, 16, 96, 8)
 
 
 def example(specs: Sequence[TensorSpec], rows: int, runs: Callable[[Tensors], Exception | None]) -> Tensors:

@@ -78,7 +78,7 @@ def _exported(source: Source) -> Loaded:
 
 def _scripted(source: Source) -> Loaded:
     module = torch.jit.load(source.path, map_location="cpu")
-    return _evaluated(module)
+    return Loaded(*_evaluated(module))
 
 
 def _pickled(source: Source) -> Loaded:
@@ -97,10 +97,10 @@ def _pickled(source: Source) -> Loaded:
             ],
         ) from error
     if isinstance(content, nn.Module):
-        return _evaluated(content)
+        return Loaded(*_evaluated(content))
     nested = [value for value in content.values() if isinstance(value, nn.Module)] if isinstance(content, dict) else []
     if nested:
-        return _evaluated(nested[0])
+        return Loaded(*_evaluated(nested[0]))
     return _into_factory(source, content)
 
 
@@ -130,8 +130,8 @@ def _into_factory(source: Source, content: Any) -> Loaded:
     expected = module.state_dict()
     weights, more = _without_prefix(weights, expected)
     _compare(weights, expected, source)
-    module.load_state_dict(weights, strict=True)
-    return _evaluated(module, (*notes, *more))
+    module.load_state_dict(weights, strict=False)  # _compare was the strict part, with a better message
+    return Loaded(_evaluated(module)[0], (*notes, *more))
 
 
 def find_weights(content: Any, path: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
@@ -187,7 +187,8 @@ def _without_prefix(
 
 
 def _compare(weights: Mapping[str, torch.Tensor], expected: Mapping[str, Any], source: Source) -> None:
-    missing = [name for name in expected if name not in weights]
+    # Files older than torch 0.4.1 lack the counters of BatchNorm; torch itself loads them so.
+    missing = [name for name in expected if name not in weights and not name.endswith(".num_batches_tracked")]
     unexpected = [name for name in weights if name not in expected]
     shapes = [
         f"{name}: the file has {list(weights[name].shape)}, the module {list(expected[name].shape)}"
@@ -311,7 +312,8 @@ def _lend_main(module: ModuleType) -> None:
             setattr(main, name, value)
 
 
-def _evaluated(module: Any, notes: tuple[str, ...] = ()) -> Loaded:
+def _evaluated(module: Any) -> tuple[Any, tuple[str, ...]]:
+    """Put a module into eval mode, and say so where it was not."""
     module = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
     if isinstance(module, nn.DataParallel):
         module = module.module
@@ -319,7 +321,7 @@ def _evaluated(module: Any, notes: tuple[str, ...] = ()) -> Loaded:
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(requires_grad=False)
-    return Loaded(module, (*notes, "the model was in train mode: put into eval") if training else notes)
+    return module, ("the model was in train mode: put into eval",) if training else ()
 
 
 def _first_line(error: BaseException) -> str:

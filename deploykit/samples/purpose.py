@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.roles import Choice, Ids, Lengths, Mask, Normal, Positions, Positive, Role, Scaled, Table, Whole
+from deploykit.samples.roles import Choice, Ids, Lengths, Mask, Normal, Positions, Positive, Role, Scaled, Table, Whole
+from deploykit.samples.trace import Use, constant, number, size_of, uses
 from deploykit.tensors import Array, Dim, TensorSpec
-from deploykit.trace import Use, constant, number, size_of, uses
 
 if TYPE_CHECKING:
     import onnx_ir as ir

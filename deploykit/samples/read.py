@@ -1,4 +1,4 @@
-"""Inputs for proving and calibrating: read from ``.npz`` files a batch at a time, or synthesized from a graph."""
+"""Read the user's samples from ``.npz`` files, a batch at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -8,11 +8,8 @@ from typing import IO
 import numpy as np
 
 from deploykit.errors import UsageError, nearest
-from deploykit.npz import Member, dtype_name, opened, read_rows
-from deploykit.synthesize import coverage, plans, synthesize
+from deploykit.samples.npz import Member, dtype_name, opened, read_rows
 from deploykit.tensors import Array, Tensors, TensorSpec
-
-__all__ = ["coverage", "npz_specs", "plans", "read_npz", "synthesize"]
 
 SAMPLES = "batch"
 """The name given to the first axis of every array of a file."""

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploykit.purpose import role_of, tables
-from deploykit.roles import Draw, Mask
+from deploykit.samples.purpose import role_of, tables
+from deploykit.samples.roles import Draw, Mask
 from deploykit.tensors import Array, Tensors, TensorSpec
 
 if TYPE_CHECKING:
