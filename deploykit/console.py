@@ -119,7 +119,7 @@ def show_verdict(verdict: "Verdict") -> None:
     console = _console()
     console.print(table)
     for note in verdict.notes:
-        console.print(f"note      {_escaped(note)}")
+        console.print(f"[bold]note[/]      {_escaped(note)}", soft_wrap=True)
     word = "[bold green]equal[/]" if verdict.passed else "[bold red]NOT EQUAL[/]"
     console.print(
         f"{word}: {_escaped(verdict.artifact)} against {_escaped(verdict.reference)}, {verdict.values} values of "

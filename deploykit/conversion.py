@@ -16,7 +16,7 @@ from deploykit import workspace
 from deploykit.artifact import Artifact, Format, Staging, sha256, staging
 from deploykit.backends import Asked, Loading, Session, backend_for
 from deploykit.child import Step, silent
-from deploykit.errors import ModelError, NotEquivalent, UsageError
+from deploykit.errors import ModelError, NotEquivalent, UsageError, ValueDependent
 from deploykit.exporters import EXPORTERS, OPSET, Exporter
 from deploykit.golden import Golden
 from deploykit.tensors import Signature
@@ -191,26 +191,29 @@ def _tried(work: Work, ways: list[str], failures: list[str], stage: Staging, tar
     raw.parent.mkdir()
     with backend_for(work.source.format).load(work.source, work.asked, work.step) as session:
         clock.lap("load")
-        way = _exported(work, session, ways, failures, raw, target)
+        way, said = _exported(work, session, ways, failures, raw, target)
         clock.lap("export")
         golden = make_golden(
             session, load(raw), work.source, data=work.asked.data, samples=work.samples, seed=work.seed
         )
         golden = replace(golden, signature=Signature(golden.signature.inputs, settled_outputs(golden)))
         clock.lap("golden")
-        return Trial(way, raw, golden, session.notes, session.versions, clock, session.peak_bytes)
+        return Trial(way, raw, golden, (*session.notes, *said), session.versions, clock, session.peak_bytes)
 
 
-def _exported(work: Work, session: Session, ways: list[str], failures: list[str], raw: Path, target: Path) -> str:
+def _exported(
+    work: Work, session: Session, ways: list[str], failures: list[str], raw: Path, target: Path
+) -> tuple[str, tuple[str, ...]]:
+    """Export in the first way that goes; give it, and what there is to say of it."""
     ways_out: tuple[str, ...] = ()
     for way in ways:
         try:
-            work.exporter.export(session, raw, way)
+            return way, tuple(work.exporter.export(session, raw, way))
         except ModelError as error:
             failures.append(f"{way}: {error.message}: {'; '.join(error.details)}")
             ways_out = error.fix
-        else:
-            return way
+            if isinstance(error, ValueDependent):  # another exporter would not notice, and keep one way only
+                break
     script = work.exporter.reproducer(work.source, work.asked, session)
     shown = target.with_suffix(".repro.py")
     if script:

@@ -4,6 +4,7 @@
     ├── NotEquivalent    1    the numbers are wrong, or a bound of the user's was missed
     ├── UsageError       2    the command line, an option or the data given is wrong
     ├── ModelError       3    the model can't be read, converted or built
+    │   └── ValueDependent    it decides by the values of its inputs, which no trace can hold
     ├── MissingPackage   4    a package that this work needs is not installed
     └── Refused          5    unsafe without the user's word
 
@@ -73,6 +74,10 @@ class ModelError(DeploykitError):
     exit_code = 3
 
 
+class ValueDependent(ModelError):
+    """The model decides in Python by the values of a tensor: a trace would keep one of its ways only."""
+
+
 class MissingPackage(DeploykitError):
     """A package that this work needs is not installed, or does not load."""
 
@@ -85,7 +90,8 @@ class Refused(DeploykitError):
     exit_code = 5
 
 
-BY_NAME = {kind.__name__: kind for kind in (NotEquivalent, UsageError, ModelError, MissingPackage, Refused)}
+_KINDS = (NotEquivalent, UsageError, ModelError, ValueDependent, MissingPackage, Refused)
+BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

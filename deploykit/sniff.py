@@ -4,21 +4,19 @@ import itertools
 import json
 import re
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from deploykit.artifact import Format
 from deploykit.errors import DeploykitError, ModelError, UsageError, nearest
-from deploykit.pickles import ZIP_START, holds_module, is_export, is_tar, opened_zip, unsafe_globals
+from deploykit.pickles import AGAIN, ZIP_START, holds_module, is_export, is_tar, opened_zip, unsafe_globals
+from deploykit.protobuf import Field, fit, start_of, top_level, varint
 
 TAKEN = (
     "ONNX (.onnx), torch.export (.pt2), TorchScript, torch.save (.pt, .pth), safetensors, SavedModel, "
     "Keras (.keras, .h5), frozen GraphDef (.pb), TFLite"
 )
 
-_AGAIN = "fetch or save the file again, and compare its size with the original's"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ONNX = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 _GRAPH_DEF = {1: 2, 2: 2, 3: 0, 4: 2, 5: 2}
@@ -26,7 +24,7 @@ _GRAPH_DEF = {1: 2, 2: 2, 3: 0, 4: 2, 5: 2}
 
 _OTHERS = (
     (0, b"version https://git-lfs", "is a git-lfs pointer, and the model itself was not fetched", "git lfs pull"),
-    (0, b"PK\x05\x06", "is an empty zip archive", _AGAIN),
+    (0, b"PK\x05\x06", "is an empty zip archive", AGAIN),
     (0, b"\x93NUMPY", "is a numpy array, not a model", "give it with --data"),
     (0, b"\x1f\x8b", "is compressed with gzip", "unpack it first: gunzip, or tar xf"),
     (0, b"GGUF", "is a GGUF file, made for llama.cpp", "give the model that it was made from"),
@@ -103,7 +101,7 @@ def _file(path: Path, file: BinaryIO, size: int) -> Format:
 
 def _refuse(path: Path, head: bytes) -> None:
     if not head:
-        raise ModelError(f"{path} is empty", fix=_AGAIN)
+        raise ModelError(f"{path} is empty", fix=AGAIN)
     for at, magic, what, fix in _OTHERS:
         if head[at:].startswith(magic):
             raise ModelError(f"{path} {what}", fix=fix)
@@ -199,14 +197,14 @@ def _safetensors(path: Path, file: BinaryIO, size: int) -> Format | None:
                 (one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"), default=0
             )
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{path} is safetensors with a damaged header: {error}", fix=_AGAIN) from error
+            raise ModelError(f"{path} is safetensors with a damaged header: {error}", fix=AGAIN) from error
     if missing > 0:
         raise _cut_off(path, "safetensors", missing)
     return Format.SAFETENSORS
 
 
 def _cut_off(path: Path, what: str, missing: int) -> ModelError:
-    return ModelError(f"{path} ({what}) is cut off: {missing} bytes missing", fix=_AGAIN)
+    return ModelError(f"{path} ({what}) is cut off: {missing} bytes missing", fix=AGAIN)
 
 
 def _hdf5_behind_user_block(file: BinaryIO, size: int) -> Format | None:
@@ -219,76 +217,24 @@ def _hdf5_behind_user_block(file: BinaryIO, size: int) -> Format | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Field:
-    """One field of a protobuf message: where its content starts, and how many of its bytes the file lacks."""
-
-    number: int
-    wire: int
-    start: int
-    missing: int
-
-
-def _fields(file: BinaryIO, size: int) -> Iterator[_Field]:
-    """Walk the top level of a message, skipping the contents: a file of gigabytes costs a few reads.
-
-    Raises:
-        ValueError: this is no protobuf.
-    """
-    at = 0
-    while at < size:
-        file.seek(at)
-        chunk = file.read(20)
-        tag, used = _varint(chunk, 0)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            length = _varint(chunk, used)[1] - used
-        elif wire == 2:  # noqa: PLR2004 (protobuf's number for a length and that many bytes)
-            length, used = _varint(chunk, used)
-        else:
-            length = {1: 8, 5: 4}.get(wire, -1)
-        if number == 0 or length < 0:
-            raise ValueError("no such field")
-        start, at = at + used, at + used + length
-        yield _Field(number, wire, start, max(at - size, 0))
-
-
-def _varint(chunk: bytes, at: int) -> tuple[int, int]:
-    """Read a varint and give it with the place behind it; one that is cut off ends a byte behind the chunk."""
-    value = 0
-    for index in range(10):
-        if at + index >= len(chunk):
-            return value, len(chunk) + 1
-        value |= (chunk[at + index] & 0x7F) << 7 * index
-        if chunk[at + index] < 0x80:  # noqa: PLR2004 (the bit that says there is more)
-            return value, at + index + 1
-    raise ValueError("a varint of more than ten bytes")
-
-
 def _protobuf(path: Path, file: BinaryIO, size: int) -> Format | None:
     try:
-        fields = list(itertools.islice(_fields(file, size), 1_000_000))
+        fields = list(itertools.islice(top_level(file, size), 1_000_000))
     except ValueError:
         return None
     kinds = {one.number: one.wire for one in fields}
-    if _fit(fields, _ONNX) and kinds.get(1) == 0:
+    if fit(fields, _ONNX) and kinds.get(1) == 0:
         return _onnx(path, file, fields)
-    if _fit(fields, _GRAPH_DEF) and kinds.get(1) == 2 and _is_node(file, fields):  # noqa: PLR2004 (as above)
+    if fit(fields, _GRAPH_DEF) and kinds.get(1) == 2 and _is_node(file, fields):  # noqa: PLR2004 (as above)
         if fields[-1].missing:
             raise _cut_off(path, "TensorFlow GraphDef", fields[-1].missing)
         return Format.GRAPH_DEF
     return None
 
 
-def _fit(fields: list[_Field], known: dict[int, int]) -> bool:
-    """Say whether known fields have their types; a cut file must have no others, a whole one may be newer than we."""
-    cut = bool(fields[-1].missing)
-    return all(known.get(one.number, None if cut else one.wire) == one.wire for one in fields)
-
-
-def _onnx(path: Path, file: BinaryIO, fields: list[_Field]) -> Format | None:
+def _onnx(path: Path, file: BinaryIO, fields: list[Field]) -> Format | None:
     numbers = {one.number for one in fields}
-    if numbers == {1, 2} and _starts(file, fields, 2) == b"\n":
+    if numbers == {1, 2} and start_of(file, fields, 2) == b"\n":
         raise UsageError(
             f"{path} is the graph of a SavedModel, one file of several", fix=f"give its folder: {path.parent}"
         )
@@ -297,21 +243,16 @@ def _onnx(path: Path, file: BinaryIO, fields: list[_Field]) -> Format | None:
     if 7 in numbers:  # noqa: PLR2004 (ModelProto.graph)
         return Format.ONNX
     if numbers & {2, 8}:
-        raise ModelError(f"{path} looks like ONNX, but holds no graph: it is cut off or damaged", fix=_AGAIN)
+        raise ModelError(f"{path} looks like ONNX, but holds no graph: it is cut off or damaged", fix=AGAIN)
     return None
 
 
-def _starts(file: BinaryIO, fields: list[_Field], number: int, count: int = 1) -> bytes:
-    file.seek(next(one.start for one in fields if one.number == number))
-    return file.read(count)
-
-
-def _is_node(file: BinaryIO, fields: list[_Field]) -> bool:
+def _is_node(file: BinaryIO, fields: list[Field]) -> bool:
     """Say whether the first node is a NodeDef: a name (field 1), then an op (field 2), a word."""
-    chunk = _starts(file, fields, 1, 4096)
+    chunk = start_of(file, fields, 1, 4096)
     if not chunk.startswith(b"\n"):
         return False
-    length, at = _varint(chunk, 1)
+    length, at = varint(chunk, 1)
     return bool(re.match(rb"\x12.[A-Z_]\w+", chunk[at + length :], re.DOTALL))
 
 

@@ -11,15 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deploykit.artifact import Artifact, Format
-from deploykit.backends import Asked, Backend, Session
+from deploykit.backends import Asked, Backend, Session, described
 from deploykit.child import Step, silent
-from deploykit.errors import ModelError, needs
+from deploykit.errors import ModelError, UsageError, nearest, needs
 from deploykit.recording import Answer
-from deploykit.tensors import Array, Tensors
+from deploykit.samples import synthesize
+from deploykit.tensors import Array, Signature, Tensors, TensorSpec
 
 _SIGMOID_ERROR = 2.0**-24
 """onnxruntime's sigmoid on CPUs errs by up to this, however small its value is. (Measured in 1.31; it is a
 rational approximation, MlasComputeLogistic.) torch's errs in relation to its value."""
+
+_SIZES = (16, 32, 64, 128, 224, 256, 320, 384, 512, 640, 8, 1024, 16000)
 
 _MOVES = frozenset(
     {
@@ -39,6 +42,8 @@ _MOVES = frozenset(
 )
 """Operators that carry the error of a value on, by and large as it is."""
 
+_PLACE = re.compile(r"^/\S+:\d+ .*?\)\s+")
+"""Where in its own sources onnxruntime found the fault."""
 _NODE = re.compile(r"running (\w+) node\. Name:'([^']*)' Status Message: (.*)", re.DOTALL)
 
 
@@ -49,27 +54,30 @@ class OnnxRuntime(Backend):
     formats: ClassVar[frozenset[Format]] = frozenset({Format.ONNX})
 
     @contextmanager
-    def load(self, artifact: Artifact, asked: Asked, step: Step = silent) -> Iterator[Session]:  # noqa: ARG002
-        """Load an ONNX file; nothing of what was ``asked`` applies to it."""
+    def load(self, artifact: Artifact, asked: Asked, step: Step = silent) -> Iterator[Session]:
+        """Load an ONNX file; of what was asked, only the descriptions of its inputs apply."""
         step(f"loading {artifact.path.name} in onnxruntime")
-        yield OrtSession(artifact.path)
+        yield OrtSession(artifact.path, described(asked)[0])
 
 
 class OrtSession(Session):
     """An ONNX file in onnxruntime."""
 
-    def __init__(self, path: Path) -> None:
-        """Load the file.
+    def __init__(self, path: Path, inputs: Sequence[TensorSpec] = ()) -> None:
+        """Load the file; ``inputs`` narrow its own description of them.
 
         Raises:
             ModelError: onnxruntime refuses it.
+            UsageError: the inputs described are not those of the file.
         """
         from deploykit.onnx_io import load, signature
 
         self.path = path
         self._sessions: dict[bool, Any] = {}
         graph = load(path)
-        self.signature = signature(graph)
+        self._graph = graph
+        own = signature(graph)
+        self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
         self._rounding = {value.name: _SIGMOID_ERROR for value in graph.graph.outputs if _is_sigmoid(value)}
         self._session(optimized=True)
         self.versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}
@@ -77,6 +85,16 @@ class OrtSession(Session):
     def rounding(self, output: str) -> float:
         """Give the error of onnxruntime's sigmoid where an output is one."""
         return self._rounding.get(output, 0.0)
+
+    def sizes(self) -> dict[str, int]:
+        """Give the first of some ordinary sizes with which the model runs; 16 where it runs with none of them."""
+        axes = self.signature.axes
+        for size in _SIZES if axes else ():
+            sizes = {axis: 2 if axis == "batch" else size for axis in axes}
+            case = synthesize(self._graph, self.signature.inputs, [sizes])[0]
+            if not isinstance(self._run(self._session(optimized=True), case), ModelError):
+                return sizes
+        return super().sizes()
 
     def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
         """Run every case; ``moved`` also leaves the graph unoptimized, so that it adds up in another order."""
@@ -114,8 +132,26 @@ class OrtSession(Session):
         except Exception as error:  # noqa: BLE001
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in case.items())
             return ModelError(
-                f"{self.path.name} fails in onnxruntime on {shapes}", fix="look at the node", details=[_said(error)]
+                f"{self.path.name} fails in onnxruntime on {shapes}",
+                fix="give inputs that it takes: --input 'name:dtype[dims]' or --data samples.npz",
+                details=[f"on {shapes}", _said(error)],
             )
+
+
+def _narrowed(path: Path, own: Sequence[TensorSpec], asked: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Put the descriptions that the user gave in place of a file's own, where they agree with it."""
+    by_name = {spec.name: spec for spec in own}
+    for spec in asked:
+        have = by_name.get(spec.name)
+        if have is None:
+            raise UsageError(
+                f"{path} has no input '{spec.name}'{nearest(spec.name, by_name)}",
+                fix=f"its inputs are {', '.join(map(str, own))}",
+            )
+        if have.dtype != spec.dtype or len(have.dims) != len(spec.dims):
+            raise UsageError(f"{path} takes {have}, not {spec}", fix="give its dtype and number of dimensions")
+        by_name[spec.name] = spec
+    return tuple(by_name.values())
 
 
 def _said(error: Exception) -> str:
@@ -123,7 +159,7 @@ def _said(error: Exception) -> str:
     node = _NODE.search(text)
     if node is None:
         return text.rpartition(" : ")[2].strip().splitlines()[0] if text.strip() else type(error).__name__
-    reason = node[3].strip().splitlines()[0]
+    reason = _PLACE.sub("", node[3].strip().splitlines()[0])
     return f"node {node[2] or '(no name)'} ({node[1]}): {reason}"
 
 

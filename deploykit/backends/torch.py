@@ -103,15 +103,16 @@ class TorchSession(Session):
         """Give the sizes of the example that the source was loaded with."""
         return self._sizes
 
-    def export(self, target: Path, exporter: str, opset: int) -> None:
-        """Write the source as ONNX with ``dynamo`` or ``torchscript``.
+    def export(self, target: Path, exporter: str, opset: int) -> list[str]:
+        """Write the source as ONNX with ``dynamo`` or ``torchscript``, and give what there is to say of it.
 
         Raises:
             ModelError: that exporter can't.
         """
-        self.child.call(
+        said: list[str] = self.child.call(
             "export", f"exporting with {exporter}, opset {opset}", target=str(target), exporter=exporter, opset=opset
         )
+        return said
 
     def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
         """Run every case in the child; tensors go there and back as files."""

@@ -30,8 +30,11 @@ class Exporter(ABC):
         """
 
     @abstractmethod
-    def export(self, session: Session, target: Path, way: str) -> None:
+    def export(self, session: Session, target: Path, way: str) -> list[str]:
         """Write the source as ONNX in one way; weights may lie in a file beside the target.
+
+        Returns:
+            What the user should know of it.
 
         Raises:
             ModelError: it can't be done so.

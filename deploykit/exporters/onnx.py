@@ -23,9 +23,10 @@ class OnnxExporter(Exporter):
             raise UsageError(f"{source} needs no exporter '{self.exporter}'", fix="leave --exporter out")
         return ("onnx",)
 
-    def export(self, session: Session, target: Path, way: str) -> None:  # noqa: ARG002
+    def export(self, session: Session, target: Path, way: str) -> list[str]:  # noqa: ARG002
         """Write the source again at the target; its weights are streamed, not held."""
         from deploykit.onnx_io import load, save
 
         assert isinstance(session, OrtSession)
         save(load(session.path), target)
+        return []

@@ -46,10 +46,10 @@ class TorchExporter(Exporter):
     def _fits(self, way: str) -> bool:
         return self.opset >= _DYNAMO_OPSET if way == "dynamo" else self.opset <= _TORCHSCRIPT_OPSET
 
-    def export(self, session: Session, target: Path, way: str) -> None:
+    def export(self, session: Session, target: Path, way: str) -> list[str]:
         """Have the child write the source."""
         assert isinstance(session, TorchSession)
-        session.export(target, way, self.opset)
+        return session.export(target, way, self.opset)
 
     def reproducer(self, source: Artifact, asked: Asked, session: Session) -> str | None:
         """Give a script that loads the source and calls ``torch.onnx.export`` on it, and nothing else."""

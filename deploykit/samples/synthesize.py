@@ -43,7 +43,8 @@ def plans(axes: Sequence[str], example: Mapping[str, int], *, batch_axis: str | 
     """Choose sizes for the dynamic axes, the example's first, then others around it; six cases, or eight.
 
     With a dynamic batch: sizes 1, 2, 3 and 5 of it, every case once, the other axes at the example's size, half,
-    double, and an odd size that differs from axis to axis. Without: eight cases, the example's filling up.
+    double (every second axis, so that two do not stay alike), and an odd size that differs from axis to axis.
+    Without: eight cases, the example's filling up.
 
     Args:
         axes: names of the dynamic axes.
@@ -59,7 +60,7 @@ def plans(axes: Sequence[str], example: Mapping[str, int], *, batch_axis: str | 
         {},
         {axis: max(1, example[axis] // 2) for axis in others},
         {axis: _odd(example[axis]) + 2 * place for place, axis in enumerate(others)},
-        {axis: 2 * example[axis] for axis in others},
+        {axis: example[axis] if place % 2 else 2 * example[axis] for place, axis in enumerate(others)},
     ]
     if batch_axis is None or batch_axis not in axes:
         varied = _distinct([first, *({**first, **size} for size in sizes)])

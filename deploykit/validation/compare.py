@@ -96,12 +96,12 @@ def _fits(one: TensorSpec, other: TensorSpec) -> bool:
 
 def _refusal(error: ModelError, golden: Golden) -> Check:
     axes = ", ".join(golden.signature.axes)
-    baked = f"; the sizes it was exported with are baked in where {axes} should be free" if axes else ""
+    baked = f"a size is baked in where {axes} should be free: " if axes else ""
     return Check(
         "run",
         passed=False,
         rule="runs on every input that the source takes",
-        why=f"{error.message}: {'; '.join(error.details)}{baked}",
+        why=f"{baked}{error.message}: {'; '.join(error.details)}",
     )
 
 

@@ -136,6 +136,16 @@ def flatten(value: Any, taken: Sequence[str] = ()) -> dict[str, torch.Tensor]:
     return {f"{name}_out" if name in taken else name: tensor for name, tensor in flat.items()}
 
 
+def left_out(value: Any, path: str = "") -> list[str]:
+    """List what a model gives that is no tensor, and so can't be an output: ``past_key_values (DynamicCache)``."""
+    if value is None or isinstance(value, torch.Tensor):
+        return []
+    parts = _parts(value)
+    if not parts and not (isinstance(value, (Mapping, tuple, list)) and not value):
+        return [f"{path or 'output'} ({type(value).__name__})"]
+    return [line for name, part in parts for line in left_out(part, f"{path}.{name}" if path else name)]
+
+
 def _walk(value: Any, path: str, flat: dict[str, torch.Tensor]) -> None:
     if isinstance(value, torch.Tensor):
         flat[path] = value

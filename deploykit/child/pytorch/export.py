@@ -2,6 +2,7 @@
 
 import re
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from deploykit.child.pytorch.call import Call, flat_forward, flatten
-from deploykit.errors import ModelError
+from deploykit.errors import ModelError, ValueDependent
 from deploykit.tensors import TensorSpec
 
 _OPERATOR = re.compile(
@@ -36,10 +37,13 @@ class Order:
     target: str
 
 
-def dynamo(order: Order) -> None:
+def dynamo(order: Order) -> list[str]:
     """Export with ``torch.onnx.export(dynamo=True)``; a program of ``torch.export`` is taken as it is.
 
     The weights are written beside the file, tensor by tensor, so that they are never held twice.
+
+    Returns:
+        Nothing to say.
 
     Raises:
         ModelError: it can't be exported so.
@@ -55,21 +59,26 @@ def dynamo(order: Order) -> None:
     with _explained("dynamo"):
         if isinstance(order.model, torch.export.ExportedProgram):
             torch.onnx.export(order.model, f=order.target, **options)
-            return
+            return []
         shapes = tuple(_dynamic(spec) or None for spec in order.inputs)
         if any(shapes):
             options["dynamic_shapes"] = shapes
         with _flattened(order) as module:
             torch.onnx.export(module, tuple(order.tensors.values()), order.target, **options)
+    return []
 
 
-def torchscript(order: Order) -> None:
+def torchscript(order: Order) -> list[str]:
     """Export by tracing, with ``torch.onnx.export(dynamo=False)``.
+
+    Returns:
+        The places where the trace kept for good what Python decided.
 
     Raises:
         ModelError: it can't be exported so.
     """
-    with _explained("torchscript"), _flattened(order) as module:
+    with _explained("torchscript"), warnings.catch_warnings(record=True) as caught, _flattened(order) as module:
+        warnings.simplefilter("always", torch.jit.TracerWarning)
         torch.onnx.export(
             module,
             tuple(order.tensors.values()),
@@ -80,9 +89,11 @@ def torchscript(order: Order) -> None:
             output_names=list(order.outputs),
             dynamic_axes={spec.name: _dynamic(spec) for spec in order.inputs if _dynamic(spec)} or None,
         )
+    kept = {f"{one.filename}:{one.lineno}" for one in caught if issubclass(one.category, torch.jit.TracerWarning)}
+    return [f"tracing kept what {place} computed in Python" for place in sorted(kept) if _is_users(place)]
 
 
-EXPORTERS: dict[str, Callable[[Order], None]] = {"dynamo": dynamo, "torchscript": torchscript}
+EXPORTERS: dict[str, Callable[[Order], list[str]]] = {"dynamo": dynamo, "torchscript": torchscript}
 
 
 def _dynamic(spec: TensorSpec) -> dict[int, str]:
@@ -108,7 +119,7 @@ def _flattened(order: Order) -> Iterator[Any]:
     model = order.model
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
-    if isinstance(model, torch.jit.ScriptModule):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         wrapped = _Wrapped(model, order.call).eval()
         # Traced here: the exporter's own tracing does not take a scripted module inside another.
         yield torch.jit.trace(wrapped, tuple(order.tensors.values()), check_trace=False)
@@ -137,6 +148,12 @@ def _explained(exporter: str) -> Iterator[None]:
         details = [f"{type(causes[-1]).__name__}: {_short(str(causes[-1]))}"]
         if operator and line:
             details.insert(0, f"at {line}")
+        if any(type(cause).__name__ == "GuardOnDataDependentSymNode" for cause in causes):
+            raise ValueDependent(
+                f"the model decides by the values of a tensor at {line or where}: an export would keep one way only",
+                fix="compute both ways and choose with torch.where, use torch.cond, or save it with torch.jit.script",
+                details=details,
+            ) from error
         raise ModelError(
             f"the {exporter} exporter stops at {where}",
             fix="rewrite that line with operations that ONNX has, or try the other --exporter",

@@ -1,20 +1,15 @@
 """Load a PyTorch source: .pt2 archive, TorchScript, pickled module, or weights into a factory's module."""
 
-import importlib
-import importlib.util
-import json
-import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from deploykit.artifact import Format
+from deploykit.child.pytorch.factory import first_line, lend_main, make
 from deploykit.errors import DeploykitError, ModelError, Refused, UsageError, nearest
 
 NESTED = ("state_dict", "model_state_dict", "model", "ema", "ema_state_dict", "net", "weights", "module")
@@ -66,7 +61,7 @@ def load(source: Source) -> Loaded:
         raise
     except Exception as error:
         raise ModelError(
-            f"{source.path} can't be loaded by torch {torch.__version__}: {_first_line(error)}",
+            f"{source.path} can't be loaded by torch {torch.__version__}: {first_line(error)}",
             fix="save it again with the torch that made it, or use that torch's interpreter with --python",
         ) from error
 
@@ -78,6 +73,8 @@ def _exported(source: Source) -> Loaded:
 
 def _scripted(source: Source) -> Loaded:
     module = torch.jit.load(source.path, map_location="cpu")
+    if source.factory:  # the archive has its code: the factory wraps it, to take its state as an input for example
+        module = make(source.factory, source.factory_args, module)
     return Loaded(*_evaluated(module))
 
 
@@ -85,12 +82,12 @@ def _pickled(source: Source) -> Loaded:
     if not source.trust_pickle:
         raise Refused(f"{source.path} holds a pickle that runs code", fix="add --trust-pickle if you trust the file")
     if source.factory:
-        _lend_main(_module_of(source.factory))
+        lend_main(source.factory)
     try:
         content = torch.load(source.path, map_location="cpu", weights_only=False)
     except (AttributeError, ModuleNotFoundError) as error:
         raise ModelError(
-            f"{source.path} needs code that is not here: {_first_line(error)}",
+            f"{source.path} needs code that is not here: {first_line(error)}",
             fix=[
                 "run in the folder where the model's code can be imported, or set PYTHONPATH",
                 "a class of the training script itself (__main__): add  --factory train.py:TheClass",
@@ -218,100 +215,6 @@ def _listed(title: str, names: list[str]) -> list[str]:
     return [f"{title}:", *(f"  {name}" for name in names[:_SHOWN]), *more]
 
 
-def make(factory: str, arguments: str | None) -> nn.Module:
-    """Call ``package.module:callable`` or ``file.py:callable``, with JSON arguments, for a module.
-
-    Raises:
-        UsageError: the factory can't be found, its arguments are no JSON, it fails, or gives no module.
-    """
-    module = _module_of(factory)
-    name = factory.rpartition(":")[2]
-    made: Any = module
-    for part in name.split("."):
-        if not hasattr(made, part):
-            raise UsageError(
-                f"{factory.rpartition(':')[0]} has no '{name}'{nearest(name, vars(module))}",
-                fix="name a function or class of it: --factory file.py:callable",
-            )
-        made = getattr(made, part)
-    if not isinstance(made, nn.Module):
-        made = _called(made, factory, arguments)
-    if not isinstance(made, nn.Module):
-        raise UsageError(
-            f"{factory} gives a {type(made).__name__}, not a torch.nn.Module",
-            fix="name a function that returns the module, or its class",
-        )
-    return made
-
-
-def _called(callable_: Any, factory: str, arguments: str | None) -> Any:
-    try:
-        given = json.loads(arguments) if arguments else {}
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"--factory-args is no JSON: {error}", fix="write it as in  --factory-args '{\"num_classes\": 10}'"
-        ) from error
-    if not isinstance(given, (dict, list)):
-        raise UsageError(f"--factory-args is neither an object nor a list: {arguments}", fix='write {"name": value}')
-    try:
-        return callable_(**given) if isinstance(given, dict) else callable_(*given)
-    except Exception as error:
-        raise UsageError(
-            f"{factory} fails: {type(error).__name__}: {_first_line(error)}",
-            fix="give the arguments it needs: --factory-args '{\"num_classes\": 10}'",
-        ) from error
-
-
-def _module_of(factory: str) -> ModuleType:
-    place, separator, name = factory.rpartition(":")
-    if not separator or not place or not name:
-        raise UsageError(
-            f"'{factory}' names no callable", fix="write package.module:callable or path/to/file.py:callable"
-        )
-    if place.endswith(".py"):
-        return _from_file(Path(place))
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name and not place.startswith(error.name):
-            raise UsageError(
-                f"{place} needs {error.name}, which is not installed", fix=f"install {error.name}"
-            ) from error
-        raise UsageError(
-            f"there is no module {place}",
-            fix="run in the folder that holds it, or give the file: --factory file.py:name",
-        ) from error
-    except Exception as error:
-        raise UsageError(f"{place} fails when imported: {_first_line(error)}", fix=f"mend {place}") from error
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}", fix="give the path of the Python file that defines the factory")
-    sys.path.insert(0, str(path.resolve().parent))  # what stands beside it can be imported by it
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(
-            f"{path} fails when imported: {type(error).__name__}: {_first_line(error)}",
-            fix=f"mend {path}; what trains belongs under if __name__ == '__main__':",
-        ) from error
-    return module
-
-
-def _lend_main(module: ModuleType) -> None:
-    """Let a pickle made in a script (``__main__``) find that script's classes."""
-    main = sys.modules["__main__"]
-    for name, value in vars(module).items():
-        if not hasattr(main, name):
-            setattr(main, name, value)
-
-
 def _evaluated(module: Any) -> tuple[Any, tuple[str, ...]]:
     """Put a module into eval mode, and say so where it was not."""
     module = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
@@ -322,7 +225,3 @@ def _evaluated(module: Any) -> tuple[Any, tuple[str, ...]]:
     for parameter in module.parameters():
         parameter.requires_grad_(requires_grad=False)
     return module, ("the model was in train mode: put into eval",) if training else ()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deploykit.child.pytorch.call import Call, bind, flatten, parameters
+from deploykit.child.pytorch.call import Call, bind, flatten, left_out, parameters
 from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
 from deploykit.child.pytorch.example import example
 from deploykit.child.pytorch.export import EXPORTERS, Order
@@ -53,9 +53,14 @@ class Worker:
             specs = tuple(TensorSpec(spec.name, spec.dtype, tensors[spec.name].shape) for spec in specs)
         self.inputs = specs
         self.example = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
-        outputs = self._outputs(self.example)
+        whole = self._call(self.example)
+        outputs = flatten(whole, self.call.names)
+        left = left_out(whole)
+        if left:
+            notes = (*notes, f"left out, as no tensor: {', '.join(left)}")
         if not outputs:
             raise ModelError("the model gives no tensor", fix="return a tensor, or tensors in tuples, lists or dicts")
+        self._check_repeatable(outputs)
         self.outputs = tuple(outputs)
         sizes = {
             dim: size
@@ -109,18 +114,31 @@ class Worker:
             return error
         return None
 
+    def _check_repeatable(self, first: Mapping[str, torch.Tensor]) -> None:
+        second = self._outputs(self.example)
+        for name, tensor in first.items():
+            if tensor.shape != second[name].shape or _apart(tensor, second[name]) > _REPEATS:
+                raise ModelError(
+                    f"the model gives another '{name}' when it runs on the same inputs again",
+                    fix="switch off what is random in it, or make the state that it keeps an input and an output;"
+                    " a TorchScript archive can be wrapped: --factory wrap.py:make, make(model) giving the wrapper",
+                )
+
     def _rows(self) -> int:
         tables = [module.num_embeddings for module in self.runner.modules() if hasattr(module, "num_embeddings")]
         return min(tables, default=2)
 
     def _outputs(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return flatten(self._call(tensors), self.call.names)
+
+    def _call(self, tensors: Mapping[str, torch.Tensor]) -> Any:
         args, kwargs = self._arguments(tensors)
         with torch.no_grad():
-            return flatten(self.runner(*args, **kwargs), self.call.names)
+            return self.runner(*args, **kwargs)
 
-    def export(self, target: str, exporter: str, opset: int) -> None:
-        """Write the model as ONNX, its weights in a file beside it."""
-        EXPORTERS[exporter](Order(self.model, self.call, self.example, self.inputs, self.outputs, opset, target))
+    def export(self, target: str, exporter: str, opset: int) -> list[str]:
+        """Write the model as ONNX, its weights in a file beside it; give what there is to say of it."""
+        return EXPORTERS[exporter](Order(self.model, self.call, self.example, self.inputs, self.outputs, opset, target))
 
     def run(self, cases: list[list[str]], mode: str) -> list[list[str] | None]:
         """Run the source on .npz files of tensors, and write what it gives to others.
@@ -155,6 +173,17 @@ class Worker:
             return [f"on {shapes}", said(error)]
         write_npz(Path(write), {name: _numpy(tensor) for name, tensor in found.items()})
         return None
+
+
+_REPEATS = 1e-3
+"""How far apart, in relation to their size, two runs on the same inputs may be: threads add up in any order."""
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    both = [tensor.detach().double().nan_to_num() for tensor in (one, other)]
+    size = float(torch.linalg.vector_norm(both[0]))
+    distance = float(torch.linalg.vector_norm(both[0] - both[1]))
+    return distance / size if size else distance
 
 
 def _spec_of(name: str, tensor: torch.Tensor) -> TensorSpec:

@@ -1,0 +1,22 @@
+"""ONNX files: load them with their weights left on disk, save them whole, check them, and read what they say.
+
+``parse`` reads the protobuf and judges the files that the weights are in; ``read`` makes a model of it, ``write`` a
+file again, holding no more than one tensor of ``weights`` at a time; ``versions`` sets what a model says of itself.
+"""
+
+from deploykit.onnx_io.read import UNRANKED, check, external_files, load, signature
+from deploykit.onnx_io.versions import lineage, set_lineage, set_versions
+from deploykit.onnx_io.write import ALIGNMENT, save
+
+__all__ = [
+    "ALIGNMENT",
+    "UNRANKED",
+    "check",
+    "external_files",
+    "lineage",
+    "load",
+    "save",
+    "set_lineage",
+    "set_versions",
+    "signature",
+]
