@@ -8,7 +8,7 @@ or neither.
 import datetime as dt
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -132,8 +132,10 @@ class Trial:
     versions: dict[str, str]
     clock: Clock
     peak_bytes: int
-    written: list[str] = field(default_factory=list)
-    """Names of the files of the model in the stage."""
+    written: tuple[str, ...] = ()
+    """Names of the files of the model in the stage, once it is finished; and what its versions are."""
+    opset: int = 0
+    ir_version: int = 0
 
 
 def _exporter_for(source: Artifact) -> str:
@@ -164,7 +166,7 @@ def _converted(work: Work, target: Path, stage: Staging) -> Conversion:
     failures: list[str] = []
     while True:
         trial = _tried(work, ways, failures, stage, target)
-        _finished(work, trial, stage, target)
+        trial = _finished(work, trial, stage, target)
         trial.clock.lap("save")
         verdict = _proved(work, trial, stage, target)
         trial.clock.lap("proof")
@@ -225,7 +227,7 @@ def _exported(
     )
 
 
-def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> None:
+def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     """Write golden and model in the stage: versions set, outputs described, lineage written, checked."""
     from deploykit.onnx_io import check, load, save, set_lineage, set_versions
 
@@ -234,7 +236,8 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> None:
     model = load(trial.raw)
     work.step("setting versions and lineage")
     set_versions(model, ir=min(model.ir_version, work.highest_ir), opset=work.opset)
-    _describe(model, trial.golden.signature)
+    if work.source.format is not Format.ONNX:  # such a file has described itself
+        _describe(model, trial.golden.signature)
     set_lineage(
         model,
         **{
@@ -245,8 +248,9 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> None:
             "versions": ", ".join(f"{name} {version}" for name, version in trial.versions.items()),
         },
     )
-    trial.written.extend(path.name for path in save(model, stage.folder / target.name))
+    written = tuple(path.name for path in save(model, stage.folder / target.name))
     check(stage.folder / target.name)
+    return replace(trial, written=written, opset=model.opset_imports[""], ir_version=model.ir_version)
 
 
 def _describe(model: Any, signature: Signature) -> None:
@@ -279,14 +283,13 @@ def _proved(work: Work, trial: Trial, stage: Staging, target: Path) -> Verdict:
 def _promoted(
     work: Work, trial: Trial, verdict: Verdict, failures: list[str], stage: Staging, target: Path
 ) -> Conversion:
-    from deploykit.onnx_io import external_files, load
+    from deploykit.onnx_io import external_files
 
     golden = golden_path(target)
     before = set(external_files(target)) if target.exists() else set()
     stage.commit(golden.name, *sorted(trial.written, key=lambda name: name == target.name))
-    for stale in before - set(external_files(target)):
+    for stale in before - {target.parent / name for name in trial.written}:
         stale.unlink(missing_ok=True)
-    model = load(target)
     made = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     workspace.write(workspace.Entry(str(target), sha256(target), "convert", str(work.source.path), made))
     return Conversion(
@@ -295,8 +298,8 @@ def _promoted(
         work.source,
         trial.way,
         trial.golden.signature,
-        model.opset_imports[""],
-        model.ir_version,
+        trial.opset,
+        trial.ir_version,
         verdict,
         (*trial.notes, *(f"tried before: {failure}" for failure in failures)),
         trial.clock.laps,

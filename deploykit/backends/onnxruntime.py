@@ -75,10 +75,10 @@ class OrtSession(Session):
         self.path = path
         self._sessions: dict[bool, Any] = {}
         graph = load(path)
-        self._graph = graph
         own = signature(graph)
         self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
         self._rounding = {value.name: _SIGMOID_ERROR for value in graph.graph.outputs if _is_sigmoid(value)}
+        del graph  # it may hold all weights, and onnxruntime is about to hold them too
         self._session(optimized=True)
         self.versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}
 
@@ -88,10 +88,12 @@ class OrtSession(Session):
 
     def sizes(self) -> dict[str, int]:
         """Give the first of some ordinary sizes with which the model runs; 16 where it runs with none of them."""
-        axes = self.signature.axes
+        from deploykit.onnx_io import load
+
+        axes, graph = self.signature.axes, load(self.path)
         for size in _SIZES if axes else ():
             sizes = {axis: 2 if axis == "batch" else size for axis in axes}
-            case = synthesize(self._graph, self.signature.inputs, [sizes])[0]
+            case = synthesize(graph, self.signature.inputs, [sizes])[0]
             if not isinstance(self._run(self._session(optimized=True), case), ModelError):
                 return sizes
         return super().sizes()

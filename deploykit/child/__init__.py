@@ -131,7 +131,9 @@ class Child:
                 continue
             self.peak_bytes = max(self.peak_bytes, answer["peak_bytes"])
             if "error" in answer:
-                raise _error(answer["error"])
+                error = _error(answer["error"])
+                error.add_note(self.log())  # shown with --debug
+                raise error
             return answer["result"]
         raise self._death()
 

@@ -10,7 +10,9 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from deploykit.errors import DeploykitError, ModelError
+from deploykit.errors import DeploykitError, MissingPackage, ModelError
+
+_PACKAGES = {"pytorch": "torch onnxscript"}
 
 
 def main(framework: str) -> None:
@@ -28,7 +30,7 @@ def main(framework: str) -> None:
         order = json.loads(orders.get())
         try:
             if worker is None:
-                worker = importlib.import_module(f"deploykit.child.{framework}.worker").Worker(say)
+                worker = _worker(framework)(say)
             result = getattr(worker, order["op"])(**order["options"])
             _answer(answers, {"result": result})
         except DeploykitError as error:
@@ -39,6 +41,16 @@ def main(framework: str) -> None:
                 fix="use a machine with more memory, or smaller inputs with --input",
             )
             _answer(answers, {"error": _told(full)})
+
+
+def _worker(framework: str) -> Any:
+    try:
+        return importlib.import_module(f"deploykit.child.{framework}.worker").Worker
+    except ModuleNotFoundError as error:
+        raise MissingPackage(
+            f"{error.name} is not installed in {sys.executable}",
+            fix=f"{sys.executable} -m pip install numpy {_PACKAGES[framework]}",
+        ) from error
 
 
 def _read(orders: "queue.Queue[str]") -> None:

@@ -72,7 +72,7 @@ def _from_source(
     if source.format is Format.GOLDEN:
         return _from_golden(source.path)
     graph = load(model.path)
-    if not asked.inputs and asked.data is None:  # the artifact says what goes in
+    if not asked.inputs:  # the artifact says what goes in
         asked = replace(asked, inputs=tuple(str(spec) for spec in signature(graph).inputs))
     with backend_for(source.format).load(source, asked, step) as session:
         golden = make_golden(session, graph, source, data=asked.data, samples=samples, seed=seed)

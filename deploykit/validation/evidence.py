@@ -1,12 +1,13 @@
 """The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deploykit.artifact import Artifact, sha256
+from deploykit.artifact import Artifact, Format, sha256
 from deploykit.backends import Session
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
@@ -98,9 +99,14 @@ def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
         )
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
     golden = record(session, signature, inputs, origin, batched=batched)
-    if data is None:
-        _check_free(golden)
-    return golden
+    if data is not None:
+        return golden
+    unvaried = _unvaried(golden)
+    if unvaried and source.format is not Format.ONNX:
+        _refuse_fixed(golden, *next(iter(unvaried.items())))
+    # An ONNX file says itself which axes are dynamic; what can't be tried is said, and is not ours to refuse.
+    said = tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
+    return replace(golden, notes=(*golden.notes, *said))
 
 
 def _is_batched(signature: Signature) -> bool:
@@ -124,28 +130,20 @@ def _batches(data: Path, signature: Signature, limit: int, *, split: bool) -> It
         start += size
 
 
-def _check_free(golden: Golden) -> None:
-    """Make sure that every dynamic axis was tried at two sizes or more."""
-    for axis in golden.signature.axes:
-        tried = {
-            case.inputs[spec.name].shape[number]
-            for case in golden.cases
-            for spec in golden.signature.inputs
-            for number, dim in enumerate(spec.dims)
-            if dim == axis
-        }
-        if len(tried) == 1:
-            size = tried.pop()
-            lines = [str(spec) for spec in golden.signature.inputs]
-            fixed = [
-                str(TensorSpec(spec.name, spec.dtype, _fixed(spec, axis, size))) for spec in golden.signature.inputs
-            ]
-            raise ModelError(
-                f"the axis '{axis}' can't be dynamic: the source itself runs only with {axis} = {size}",
-                fix=f"fix it: {' '.join(f'--input {one!r}' for one in fixed)}"
-                + (" or --static" if axis == "batch" else ""),
-                details=[*lines, *golden.notes],
-            )
+def _unvaried(golden: Golden) -> dict[str, int]:
+    """Give the dynamic axes that were tried at one size only, and that size."""
+    tried = {axis: set(_sizes(golden, axis)) for axis in golden.signature.axes}
+    return {axis: sizes.pop() for axis, sizes in tried.items() if len(sizes) == 1}
+
+
+def _refuse_fixed(golden: Golden, axis: str, size: int) -> None:
+    inputs = golden.signature.inputs
+    fixed = [f"--input '{TensorSpec(spec.name, spec.dtype, _fixed(spec, axis, size))}'" for spec in inputs]
+    raise ModelError(
+        f"the axis '{axis}' can't be dynamic: the source itself runs only with {axis} = {size}",
+        fix=f"fix it: {' '.join(fixed)}" + (", or --static" if axis == "batch" else ""),
+        details=[*map(str, inputs), *golden.notes],
+    )
 
 
 def _fixed(spec: TensorSpec, axis: str, size: int) -> tuple[Dim, ...]:

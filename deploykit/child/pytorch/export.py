@@ -1,5 +1,6 @@
 """Export a model to ONNX with one of torch's two exporters, and say plainly what stopped it."""
 
+import gc
 import re
 import traceback
 import warnings
@@ -65,6 +66,7 @@ def dynamo(order: Order) -> list[str]:
             options["dynamic_shapes"] = shapes
         with _flattened(order) as module:
             torch.onnx.export(module, tuple(order.tensors.values()), order.target, **options)
+    _release_graphs()
     return []
 
 
@@ -91,6 +93,18 @@ def torchscript(order: Order) -> list[str]:
         )
     kept = {f"{one.filename}:{one.lineno}" for one in caught if issubclass(one.category, torch.jit.TracerWarning)}
     return [f"tracing kept what {place} computed in Python" for place in sorted(kept) if _is_users(place)]
+
+
+def _release_graphs() -> None:
+    """Let go of the exported graph.
+
+    The rewrite rules of onnxscript (seen in 0.7.2) live as long as the process and keep the last graph that they were
+    matched against. Its constants are views of the model's weights, which would then stay in memory twice when these
+    become float64.
+    """
+    for matcher in [one for one in gc.get_objects() if type(one).__name__ == "SimplePatternMatcher"]:
+        vars(matcher).update({name: None for name in vars(matcher) if name != "pattern"})
+    gc.collect()
 
 
 EXPORTERS: dict[str, Callable[[Order], list[str]]] = {"dynamo": dynamo, "torchscript": torchscript}

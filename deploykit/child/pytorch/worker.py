@@ -87,6 +87,7 @@ class Worker:
         notes: tuple[str, ...] = ()
         tensors: Tensors | None = None
         if data:
+            specs = self._taken(specs)
             with np.load(data, allow_pickle=False) as file:
                 tensors = {spec.name: file[spec.name] for spec in specs}
         elif not specs:
@@ -94,7 +95,8 @@ class Worker:
             specs, tensors, notes = list(inferred.specs), inferred.example, inferred.notes
         self.call = bind(self.runner, [spec.name for spec in specs], fixed)
         self._arguments = self.call.arguments
-        tensors = example(specs, self._rows(), self._fails) if tensors is None else tensors
+        if tensors is None:
+            return tuple(specs), example(specs, self._rows(), self._fails), notes
         failure = self._fails(tensors)
         if failure is not None:
             raise UsageError(
@@ -104,6 +106,11 @@ class Worker:
                 details=[said(failure)],
             ) from failure
         return tuple(specs), tensors, notes
+
+    def _taken(self, specs: list[TensorSpec]) -> list[TensorSpec]:
+        """Leave out what the model does not take, such as labels beside the samples; keep all if none is known."""
+        known = parameters(self.runner)
+        return [spec for spec in specs if spec.name.split(".")[0] in known] or specs
 
     def _fails(self, tensors: Tensors) -> Exception | None:
         try:
