@@ -87,7 +87,7 @@ def show_conversion(made: "Conversion") -> None:
     _facts(rows)
     show_verdict(made.verdict)
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
-    _facts([("wrote", f"{made.path} ({_bytes(made.path.stat().st_size)})"), ("time", spent)])
+    _facts([("wrote", ", ".join(f"{file} ({_bytes(file.stat().st_size)})" for file in made.files)), ("time", spent)])
 
 
 def _floor(verdict: "Verdict") -> str:
@@ -123,7 +123,7 @@ def show_verdict(verdict: "Verdict") -> None:
     word = "[bold green]equal[/]" if verdict.passed else "[bold red]NOT EQUAL[/]"
     console.print(
         f"{word}: {_escaped(verdict.artifact)} against {_escaped(verdict.reference)}, {verdict.values} values of "
-        f"{verdict.samples} samples in {len(verdict.shapes)} shapes",
+        f"{verdict.samples} samples in {len(set(verdict.shapes))} shapes",
         soft_wrap=True,
     )
 

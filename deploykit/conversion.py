@@ -30,6 +30,8 @@ class Conversion:
     """What a conversion made."""
 
     path: Path
+    files: tuple[Path, ...]
+    """All that the model is made of: the .onnx file, and its weights where they are beside it."""
     golden: Path
     source: Artifact
     exporter: str
@@ -294,6 +296,7 @@ def _promoted(
     workspace.write(workspace.Entry(str(target), sha256(target), "convert", str(work.source.path), made))
     return Conversion(
         target,
+        (target, *external_files(target)),
         golden,
         work.source,
         trial.way,

@@ -36,7 +36,8 @@ def write(entry: Entry, folder: Path | None = None) -> None:
     except OSError:
         return  # a folder that can't be written to has no "latest"; the artifact itself is where it was asked for
     try:
-        os.write(handle, json.dumps(asdict(entry)).encode() + b"\n")  # one write: two runs don't mix their lines
+        # One write, so that two runs don't mix their lines; a line that a crash has cut off before it is ended first.
+        os.write(handle, b"\n" + json.dumps(asdict(entry)).encode() + b"\n")
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -45,7 +46,7 @@ def write(entry: Entry, folder: Path | None = None) -> None:
 def entries(folder: Path | None = None) -> Iterator[Entry]:
     """Read the journal of a folder (the current one), oldest first; a line cut off by a crash is passed over."""
     try:
-        lines = ((folder or Path.cwd()) / FOLDER / _JOURNAL).read_text().splitlines()
+        lines = ((folder or Path.cwd()) / FOLDER / _JOURNAL).read_text(errors="replace").splitlines()
     except OSError:
         return
     for line in lines:

@@ -73,7 +73,7 @@ class OrtSession(Session):
         from deploykit.onnx_io import load, signature
 
         self.path = path
-        self._sessions: dict[bool, Any] = {}
+        self._loaded: dict[bool, Any] = {}
         graph = load(path)
         own = signature(graph)
         self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
@@ -108,7 +108,8 @@ class OrtSession(Session):
         return [self._run(self._session(optimized=True), case) for case in cases]
 
     def _session(self, *, optimized: bool) -> Any:
-        if optimized not in self._sessions:
+        if optimized not in self._loaded:
+            self._loaded.clear()  # each holds all weights, so there is one at a time
             with needs("onnxruntime"):
                 import onnxruntime
             options = onnxruntime.SessionOptions()
@@ -116,7 +117,7 @@ class OrtSession(Session):
             level = onnxruntime.GraphOptimizationLevel
             options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
             try:
-                self._sessions[optimized] = onnxruntime.InferenceSession(
+                self._loaded[optimized] = onnxruntime.InferenceSession(
                     str(self.path), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as error:
@@ -125,7 +126,7 @@ class OrtSession(Session):
                     fix=f"deploykit inspect {self.path.name} shows what it needs; convert it again with"
                     " another --opset or --exporter",
                 ) from error
-        return self._sessions[optimized]
+        return self._loaded[optimized]
 
     def _run(self, session: Any, case: Tensors) -> Answer:
         names = [output.name for output in session.get_outputs()]

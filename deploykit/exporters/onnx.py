@@ -28,5 +28,5 @@ class OnnxExporter(Exporter):
         from deploykit.onnx_io import load, save
 
         assert isinstance(session, OrtSession)
-        save(load(session.path), target)
+        save(load(session.path), target, external=True)  # so that who reads it again need not hold the weights
         return []

@@ -38,7 +38,9 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
                 answers.append((case, answer))
     names = _names(golden, answers)
     judged = [_judge(name, answers, precision, session.rounding(name)) for name in names] if answers else []
-    values = sum(case.outputs[name].size for case, answer in answers for name in names if name in answer)
+    values = sum(
+        case.outputs[name].size for case, answer in answers for name in names if name in answer and name in case.outputs
+    )
     return Verdict(
         artifact,
         reference,
@@ -117,8 +119,10 @@ def _judge(name: str, answers: Sequence[tuple[Case, Tensors]], precision: str, r
     if dtype.kind not in "fc":
         return _judge_discrete(name, arrays)
     errors = [_errors(*case) for case in arrays]
-    if not sum(case.reference.size for case in errors):
-        return Check(name, passed=False, rule="values to compare", why="empty: no value was compared")
+    if not any(np.any(~np.isnan(case.outputs[name])) for case, _ in answers):
+        empty = not sum(case.reference.size for case in errors)
+        why = f"{'empty' if empty else 'NaN throughout'}: no value was compared"
+        return Check(name, passed=False, rule="values to compare", why=why)
     return _judge_real(name, errors, noise_ratio(errors, str(dtype), rounding), limit(precision))
 
 

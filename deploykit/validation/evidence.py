@@ -141,7 +141,7 @@ def _refuse_fixed(golden: Golden, axis: str, size: int) -> None:
     fixed = [f"--input '{TensorSpec(spec.name, spec.dtype, _fixed(spec, axis, size))}'" for spec in inputs]
     raise ModelError(
         f"the axis '{axis}' can't be dynamic: the source itself runs only with {axis} = {size}",
-        fix=f"fix it: {' '.join(fixed)}" + (", or --static" if axis == "batch" else ""),
+        fix=f"give it that size: {' '.join(fixed)}" + (", or --static" if axis == "batch" and size == 1 else ""),
         details=[*map(str, inputs), *golden.notes],
     )
 

@@ -72,6 +72,25 @@ def fill(spec: TensorSpec, sizes: Mapping[str, int], rows: int) -> Array:
     return np.asarray(rng.standard_normal(shape)).astype(_dtype(spec))
 
 
+def one_sample(specs: Sequence[TensorSpec], tensors: Tensors) -> tuple[tuple[TensorSpec, ...], Tensors]:
+    """Fix the batch axis at one sample, in the description and in the example.
+
+    Raises:
+        UsageError: another axis is dynamic.
+    """
+    free = [axis for axis in dynamic_axes(specs) if axis != "batch"]
+    if free:
+        raise UsageError(
+            f"--static fixes every axis, and '{free[0]}' is dynamic",
+            fix=f"write a size in place of {free[0]} in --input",
+        )
+    cut = {
+        spec.name: tensors[spec.name][tuple(slice(1) if dim == "batch" else slice(None) for dim in spec.dims)]
+        for spec in specs
+    }
+    return tuple(TensorSpec(spec.name, spec.dtype, cut[spec.name].shape) for spec in specs), cut
+
+
 def _dtype(spec: TensorSpec) -> Any:
     try:
         return np.dtype(spec.dtype)

@@ -127,6 +127,12 @@ def _into_factory(source: Source, content: Any) -> Loaded:
     expected = module.state_dict()
     weights, more = _without_prefix(weights, expected)
     _compare(weights, expected, source)
+    kinds = {(str(weights[name].dtype), str(expected[name].dtype)) for name in expected if name in weights}
+    more += tuple(
+        f"{had.removeprefix('torch.')} weights of the file became {has.removeprefix('torch.')}"
+        for had, has in sorted(kinds)
+        if had != has
+    )
     module.load_state_dict(weights, strict=False)  # _compare was the strict part, with a better message
     return Loaded(_evaluated(module)[0], (*notes, *more))
 

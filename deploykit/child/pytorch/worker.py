@@ -12,7 +12,7 @@ import torch
 
 from deploykit.child.pytorch.call import Call, bind, flatten, left_out, parameters
 from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
-from deploykit.child.pytorch.example import example
+from deploykit.child.pytorch.example import example, one_sample
 from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load
@@ -40,7 +40,7 @@ class Worker:
             inputs: the user's descriptions of the inputs, as text; empty to infer them.
             fixed: arguments of forward that are no tensors, as text.
             data: an .npz file with tensors to use as the example, by name.
-            static: whether the batch axis is fixed too.
+            static: whether the batch axis is fixed too, at one sample.
 
         Returns:
             The inputs and outputs as text, the sizes of dynamic axes in the example, and notes.
@@ -48,9 +48,10 @@ class Worker:
         loaded = load(Source(**source))
         self.model = loaded.model
         self.runner = self.model.module() if isinstance(self.model, torch.export.ExportedProgram) else self.model
+        _refuse_bfloat16(self.runner)
         specs, tensors, notes = self._settle([TensorSpec.parse(text) for text in inputs], fixed, data)
         if static:
-            specs = tuple(TensorSpec(spec.name, spec.dtype, tensors[spec.name].shape) for spec in specs)
+            specs, tensors = one_sample(specs, tensors)
         self.inputs = specs
         self.example = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
         whole = self._call(self.example)
@@ -180,6 +181,15 @@ class Worker:
             return [f"on {shapes}", said(error)]
         write_npz(Path(write), {name: _numpy(tensor) for name, tensor in found.items()})
         return None
+
+
+def _refuse_bfloat16(model: Any) -> None:
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, torch.Tensor) and tensor.dtype is torch.bfloat16:
+            raise ModelError(
+                f"the model computes in bfloat16 ({name}), which onnxruntime does not run on CPUs",
+                fix="give its weights to a float32 module with --factory, or save model.float()",
+            )
 
 
 _REPEATS = 1e-3
