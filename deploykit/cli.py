@@ -191,14 +191,19 @@ def list_plugins(
     name: Annotated[str | None, typer.Argument(help="One of them, to see its options.")] = None, as_json: Json = False
 ) -> None:
     """List exporters, backends and metrics, or the options of one."""
-    _show(deploykit.plugins(name), console.show_plugins, as_json)
+    found = deploykit.plugins(name)
+    _show({"plugins": found} if as_json else found, console.show_plugins, as_json)
 
 
 def _show(result: Any, show: Callable[[Any], None], as_json: bool) -> None:
-    if as_json:
-        console.print_json(result)
-    else:
-        show(result)
+    try:
+        if as_json:
+            console.print_json(result)
+        else:
+            show(result)
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has gone; typer would end with 1, which here means not equivalent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
@@ -209,15 +214,9 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; only bugs raise."""
     try:
-        return app(arguments, prog_name="deploykit", standalone_mode=False) or 0
+        code: int = app(arguments, prog_name="deploykit", standalone_mode=False) or 0
     except DeploykitError as error:
         return _fail(error, arguments)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was written\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _fail(_system(error), arguments)
     except Exception as error:
@@ -228,6 +227,10 @@ def run(arguments: list[str]) -> int:
         where = context.command_path if context is not None else "deploykit"
         sys.stderr.write(usage)
         return _fail(UsageError(error.format_message(), fix=f"{where} --help shows what it takes"), arguments)
+    else:
+        if code == INTERRUPTED:  # typer has taken the KeyboardInterrupt, without a word
+            sys.stderr.write("interrupted: nothing was written\n")
+        return code
 
 
 def _fail(error: DeploykitError, arguments: list[str]) -> int:

@@ -28,8 +28,8 @@ def plain(value: Any) -> Any:
     """Turn a result into what JSON can hold; tensors' descriptions become their text form."""
     from deploykit.tensors import TensorSpec
 
-    if isinstance(value, (TensorSpec, Path)):
-        return str(value)
+    if isinstance(value, (TensorSpec, Path, type)):
+        return value.__name__ if isinstance(value, type) else str(value)
     if is_dataclass(value) and not isinstance(value, type):
         shown = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         return {**shown, "passed": value.passed} if hasattr(value, "passed") else shown

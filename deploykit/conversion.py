@@ -288,15 +288,18 @@ def _promoted(
     from deploykit.onnx_io import external_files
 
     golden = golden_path(target)
-    before = set(external_files(target)) if target.exists() else set()
+    # Of what lies beside an older model, only what save names so is its own: other models may share the rest.
+    own = [one for one in target.parent.glob("*.data") if one.name.startswith(f"{target.stem}.")]
+    before = set(external_files(target)).intersection(own) if own and target.exists() else set()
     stage.commit(golden.name, *sorted(trial.written, key=lambda name: name == target.name))
-    for stale in before - {target.parent / name for name in trial.written}:
+    beside = tuple(target.parent / name for name in trial.written if name != target.name)
+    for stale in before.difference(beside):
         stale.unlink(missing_ok=True)
     made = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     workspace.write(workspace.Entry(str(target), sha256(target), "convert", str(work.source.path), made))
     return Conversion(
         target,
-        (target, *external_files(target)),
+        (target, *beside),
         golden,
         work.source,
         trial.way,

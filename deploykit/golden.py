@@ -8,8 +8,9 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,8 +65,8 @@ class Golden:
         """Write the file; the same evidence gives the same bytes."""
         about = {
             "version": _VERSION,
-            "inputs": [str(spec) for spec in self.signature.inputs],
-            "outputs": [str(spec) for spec in self.signature.outputs],
+            "inputs": [asdict(spec) for spec in self.signature.inputs],
+            "outputs": [asdict(spec) for spec in self.signature.outputs],
             "cases": len(self.cases),
             "samples": self.samples,
             "method": self.method,
@@ -91,11 +92,9 @@ class Golden:
             with zipfile.ZipFile(path) as archive:
                 about = json.loads(archive.read(CONTENT))
                 cases = tuple(_read_case(archive, number, about["method"]) for number in range(about["cases"]))
-            signature = Signature(
-                tuple(map(TensorSpec.parse, about["inputs"])), tuple(map(TensorSpec.parse, about["outputs"]))
-            )
+            signature = Signature(tuple(map(_spec, about["inputs"])), tuple(map(_spec, about["outputs"])))
             return cls(signature, cases, about["method"], about["source"], tuple(about["notes"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise ModelError(
                 f"{path} is no golden, or is damaged: {error}", fix="make it again with deploykit convert"
             ) from error
@@ -104,6 +103,11 @@ class Golden:
 def rows(tensors: Tensors) -> int:
     """Count the samples of one call."""
     return next((len(array) for array in tensors.values() if array.ndim), 1)
+
+
+def _spec(fields: Mapping[str, Any]) -> TensorSpec:
+    """Read a spec back from its fields: names such as ``input:0`` and ``2*time`` have no text form."""
+    return TensorSpec(fields["name"], fields["dtype"], tuple(fields["dims"]))
 
 
 def _kept(method: str) -> tuple[str, ...]:

@@ -33,14 +33,14 @@ def write(entry: Entry, folder: Path | None = None) -> None:
         place.mkdir(exist_ok=True)
         (place / ".gitignore").write_text("*\n")
         handle = os.open(place / _JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            # One write, so that two runs don't mix lines; a line that a crash has cut off before it is ended first.
+            os.write(handle, b"\n" + json.dumps(asdict(entry)).encode() + b"\n")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError:
         return  # a folder that can't be written to has no "latest"; the artifact itself is where it was asked for
-    try:
-        # One write, so that two runs don't mix their lines; a line that a crash has cut off before it is ended first.
-        os.write(handle, b"\n" + json.dumps(asdict(entry)).encode() + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def entries(folder: Path | None = None) -> Iterator[Entry]:

@@ -1,5 +1,6 @@
 """Run ONNX files in onnxruntime, on the CPU."""
 
+import gc
 import importlib.metadata
 import re
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ class OrtSession(Session):
         own = signature(graph)
         self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
         self._rounding = {value.name: _SIGMOID_ERROR for value in graph.graph.outputs if _is_sigmoid(value)}
-        del graph  # it may hold all weights, and onnxruntime is about to hold them too
+        del graph
         self._session(optimized=True)
         self.versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}
 
@@ -107,9 +108,16 @@ class OrtSession(Session):
             return [self._run(session, {name: _moved(array) for name, array in case.items()}) for case in cases]
         return [self._run(self._session(optimized=True), case) for case in cases]
 
+    def unload(self) -> None:
+        """Free the memory of the model; the next run loads it again."""
+        self._loaded.clear()
+
     def _session(self, *, optimized: bool) -> Any:
         if optimized not in self._loaded:
-            self._loaded.clear()  # each holds all weights, so there is one at a time
+            # A session holds all weights, and so does a graph read from one file, which is cyclic and stays until it
+            # is collected: there is room for one of them.
+            self._loaded.clear()
+            gc.collect()
             with needs("onnxruntime"):
                 import onnxruntime
             options = onnxruntime.SessionOptions()

@@ -28,5 +28,6 @@ class OnnxExporter(Exporter):
         from deploykit.onnx_io import load, save
 
         assert isinstance(session, OrtSession)
+        session.unload()  # the weights are read here, and need not be there twice
         save(load(session.path), target, external=True)  # so that who reads it again need not hold the weights
         return []

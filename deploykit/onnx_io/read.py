@@ -1,5 +1,6 @@
 """Read ONNX files: load them with their weights left on disk, say what goes in and out, and check them."""
 
+import gc
 import re
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def check(path: str | Path) -> None:
     own = {function.domain for function in proto.functions}
     custom = {entry.domain for entry in proto.opset_import} - own - set(_STANDARD)
     del proto  # the checker reads the file once more
+    gc.collect()  # and a model that was read from one file is cyclic, and would keep its weights until then
     try:
         onnx.checker.check_model(str(path), full_check=size < ONE_FILE and not custom)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:

@@ -60,12 +60,12 @@ def dynamo(order: Order) -> list[str]:
     with _explained("dynamo"):
         if isinstance(order.model, torch.export.ExportedProgram):
             torch.onnx.export(order.model, f=order.target, **options)
-            return []
-        shapes = tuple(_dynamic(spec) or None for spec in order.inputs)
-        if any(shapes):
-            options["dynamic_shapes"] = shapes
-        with _flattened(order) as module:
-            torch.onnx.export(module, tuple(order.tensors.values()), order.target, **options)
+        else:
+            shapes = tuple(_dynamic(spec) or None for spec in order.inputs)
+            if any(shapes):
+                options["dynamic_shapes"] = shapes
+            with _flattened(order) as module:
+                torch.onnx.export(module, tuple(order.tensors.values()), order.target, **options)
     _release_graphs()
     return []
 

@@ -35,7 +35,7 @@ def make(factory: str, arguments: str | None, *first: Any) -> nn.Module:
                 fix="name a function or class of it: --factory file.py:callable",
             )
         made = getattr(made, part)
-    if not isinstance(made, nn.Module):
+    if callable(made) and not isinstance(made, nn.Module):
         made = _called(functools.partial(made, *first), factory, arguments)
     if not isinstance(made, nn.Module):
         raise UsageError(
