@@ -50,9 +50,23 @@ class Round:
         return self.ours.seconds - self.laps["golden"] - self.laps["proof"]
 
     @property
+    def our_cpu_seconds(self) -> float:
+        """The same in CPU time; the laps are placed to some tenths of a second."""
+        rest = self.ours.seconds - sum(self.laps.values())  # start-up, and what comes after the proof: about alike
+        golden = rest / 2 + self.laps["load"] + self.laps["export"]
+        proof = golden + self.laps["golden"] + self.laps["save"]
+        spent = [self.ours.cpu_between(at, at + self.laps[lap]) for at, lap in ((golden, "golden"), (proof, "proof"))]
+        return self.ours.cpu_seconds - sum(spent)
+
+    @property
     def ratio(self) -> float:
         """Our time over the bare call's."""
         return self.our_seconds / self.bare.seconds
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The same of CPU time, which other work on the machine disturbs less."""
+        return self.our_cpu_seconds / self.bare.cpu_seconds
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,11 @@ class Compared:
     def ratio(self) -> float:
         """Median over the pairs."""
         return statistics.median(one.ratio for one in self.rounds)
+
+    @property
+    def cpu_ratio(self) -> float:
+        """Median over the pairs, of CPU time."""
+        return statistics.median(one.cpu_ratio for one in self.rounds)
 
     def in_weights(self, peak: int) -> float:
         """Give a peak as a multiple of the weights, the framework's import not counted."""
@@ -151,13 +170,16 @@ def show(found: Compared) -> None:
     mega = 1e6
     print(f"\n{found.name}: W = {found.weights / mega:.0f} MB, framework = {found.framework / mega:.0f} MB")
     for number, one in enumerate(found.rounds, 1):
-        print(f"  round {number}: {one.our_seconds:.1f} s to {one.bare.seconds:.1f} s: {one.ratio:.2f}")
+        print(
+            f"  round {number}: wall {one.our_seconds:.1f} s to {one.bare.seconds:.1f} s: {one.ratio:.2f}"
+            f"   cpu {one.our_cpu_seconds:.1f} s to {one.bare.cpu_seconds:.1f} s: {one.cpu_ratio:.2f}"
+        )
         _show_side("ours", one.ours, one.laps)
         _show_side("bare", one.bare, one.bare_laps)
     ours = max(one.ours.peak for one in found.rounds)
     bare = max(one.bare.peak for one in found.rounds)
     print(
-        f"  time ratio {_said(found.ratio, MOST_TIME, '.2f')}"
+        f"  time ratio {_said(found.ratio, MOST_TIME, '.2f')}   of cpu time {_said(found.cpu_ratio, MOST_TIME, '.2f')}"
         f"   memory over the framework: {_said(found.in_weights(ours), MOST_WEIGHTS, '.2f')} W"
         f" (bare {found.in_weights(bare):.2f} W)"
     )
@@ -191,21 +213,27 @@ def _plain(found: Compared) -> dict[str, Any]:
         "weights": found.weights,
         "framework": found.framework,
         "ratio": found.ratio,
+        "cpu_ratio": found.cpu_ratio,
         "memory_in_weights": found.in_weights(max(one.ours.peak for one in found.rounds)),
         "bare_memory_in_weights": found.in_weights(max(one.bare.peak for one in found.rounds)),
         "rounds": [
             {
-                "ours": {**vars(one.ours), "output": None},
-                "bare": {**vars(one.bare), "output": None},
+                "ours": _figures(one.ours),
+                "bare": _figures(one.bare),
                 "laps": one.laps,
                 "bare_laps": one.bare_laps,
                 "child_peak": one.child_peak,
                 "seconds_without_golden_and_proof": one.our_seconds,
                 "ratio": one.ratio,
+                "cpu_ratio": one.cpu_ratio,
             }
             for one in found.rounds
         ],
     }
+
+
+def _figures(run_: Watched) -> dict[str, Any]:
+    return {name: value for name, value in vars(run_).items() if name not in ("output", "progress")}
 
 
 def main() -> None:

@@ -33,6 +33,13 @@ class Watched:
     high_water: dict[int, int] = field(default_factory=dict)
     """VmHWM of each process, in the order in which they started."""
     output: str = ""
+    progress: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds since the start, and CPU seconds of all processes up to then."""
+
+    def cpu_between(self, start: float, end: float) -> float:
+        """Give the CPU seconds spent between two times, in seconds since the start."""
+        until = [max((cpu for at, cpu in self.progress if at <= time_), default=0.0) for time_ in (start, end)]
+        return until[1] - until[0]
 
 
 def run(command: list[str], folder: Path) -> Watched:
@@ -86,6 +93,7 @@ def _sample(root: int, found: Watched, now: float, *, pss: bool) -> None:
     held: dict[int, dict[str, int]] = {pid: _fields(Path(f"/proc/{pid}/status")) for pid in _tree(root)}
     for pid, fields in held.items():
         found.high_water[pid] = max(found.high_water.get(pid, 0), fields.get("VmHWM", 0))
+    found.progress.append((now, sum(map(_cpu, held))))
     total = sum(fields.get("VmRSS", 0) for fields in held.values())
     if total > found.peak:
         found.peak = total
@@ -111,8 +119,17 @@ def _pids() -> list[int]:
 
 
 def _parent(pid: int) -> int:
-    words = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    words = _stat(pid)
     return int(words[1]) if words else 0
+
+
+def _cpu(pid: int) -> float:
+    """Give the CPU seconds of a process and of those that it has waited for."""
+    return sum(map(int, _stat(pid)[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    return _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
 
 
 def _fields(path: Path) -> dict[str, int]:

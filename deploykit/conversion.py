@@ -231,7 +231,7 @@ def _exported(
 
 def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     """Write golden and model in the stage: versions set, outputs described, lineage written, checked."""
-    from deploykit.onnx_io import check, load, save, set_lineage, set_versions
+    from deploykit.onnx_io import load, save, set_lineage, set_versions
 
     golden = stage.folder / golden_path(target).name
     trial.golden.write(golden)
@@ -251,7 +251,6 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
         },
     )
     written = tuple(path.name for path in save(model, stage.folder / target.name))
-    check(stage.folder / target.name)
     return replace(trial, written=written, opset=model.opset_imports[""], ir_version=model.ir_version)
 
 
@@ -272,13 +271,17 @@ def _describe(model: Any, signature: Signature) -> None:
 
 def _proved(work: Work, trial: Trial, stage: Staging, target: Path) -> Verdict:
     """Judge the file that will be promoted, as it lies on the disk."""
+    from deploykit.onnx_io import check
+
     file = Artifact(stage.folder / target.name, Format.ONNX)
     work.step(f"proving {target.name} in onnxruntime")
     try:
+        check(file.path)
         with backend_for(file.format).load(file, Asked()) as session:
             return compare(trial.golden, session, artifact=str(target), reference=str(work.source.path))
-    except ModelError as error:  # onnxruntime does not even load it: as wrong as a file can be
-        why = Check("load", passed=False, rule="onnxruntime loads it", why=error.message)
+    except ModelError as error:  # not valid, or onnxruntime does not even load it: as wrong as a file can be
+        said = " ".join((error.message, *error.details)).replace(f"{stage.folder}/", "")
+        why = Check("load", passed=False, rule="valid, and loaded by onnxruntime", why=said)
         return Verdict(str(target), str(work.source.path), (why,), 0, 0, (), trial.golden.method)
 
 

@@ -1,7 +1,8 @@
 """Damage of every kind, planted in copies of right ONNX files, is found from the golden alone; what is right passes."""
 
+import gc
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Sound:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sound]:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Sound]]:
     kept: dict[str, Sound] = {}
 
     def give(name: str) -> Sound:
@@ -72,7 +73,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sound]:
             kept[name] = _sound(converted(name, tmp_path_factory))
         return kept[name]
 
-    return give
+    gc.freeze()  # every session collects garbage once, and would go through all of torch each time
+    yield give
+    gc.unfreeze()
 
 
 def _sound(made: Converted) -> Sound:

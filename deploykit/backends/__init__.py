@@ -9,6 +9,7 @@ from typing import ClassVar, TypedDict
 
 from deploykit.artifact import Artifact, Format
 from deploykit.child import Step, silent
+from deploykit.errors import UsageError
 from deploykit.plugin import Registry
 from deploykit.recording import Answer
 from deploykit.tensors import Signature, Tensors, TensorSpec
@@ -109,6 +110,15 @@ def backend_for(format_: Format) -> Backend:
 
 
 def described(asked: Asked) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:
-    """Split what the user said of the inputs into tensors and fixed arguments (``sr=16000``)."""
+    """Split what the user said of the inputs into tensors and fixed arguments (``sr=16000``).
+
+    Raises:
+        UsageError: a description can't be read, or a name is there twice.
+    """
     fixed = dict(text.split("=", 1) for text in asked.inputs if "=" in text.partition("[")[0])
-    return tuple(TensorSpec.parse(text) for text in asked.inputs if "=" not in text.partition("[")[0]), fixed
+    specs = tuple(TensorSpec.parse(text) for text in asked.inputs if "=" not in text.partition("[")[0])
+    names = [*fixed, *(spec.name for spec in specs)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"the input '{twice}' is described twice", fix=f"give --input '{twice}:...' once")
+    return specs, fixed

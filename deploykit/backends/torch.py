@@ -1,6 +1,5 @@
 """Run PyTorch sources in a child process, and export them there."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,11 +32,8 @@ class Torch(Backend):
         if asked.python is None:
             require("torch")
         folder = str(artifact.path.resolve().parent)
-        with (
-            tempfile.TemporaryDirectory(prefix="deploykit-") as scratch,
-            Child("pytorch", python=asked.python, paths=(folder,), step=step) as child,
-        ):
-            yield TorchSession(child, Path(scratch), artifact, asked)
+        with Child("pytorch", python=asked.python, paths=(folder,), step=step) as child:
+            yield TorchSession(child, artifact, asked)
 
 
 def _check_pickle(artifact: Artifact, asked: Asked) -> None:
@@ -64,14 +60,13 @@ def _check_pickle(artifact: Artifact, asked: Asked) -> None:
 class TorchSession(Session):
     """A PyTorch source, alive in its child."""
 
-    def __init__(self, child: Child, scratch: Path, artifact: Artifact, asked: Asked) -> None:
+    def __init__(self, child: Child, artifact: Artifact, asked: Asked) -> None:
         """Load the source and settle its inputs."""
         self.child = child
-        self._scratch = scratch
         specs, fixed = described(asked)
         data = None
         if asked.data is not None:
-            specs, data = _from_data(asked.data, specs, scratch / "example.npz")
+            specs, data = _from_data(asked.data, specs, child.scratch / "example.npz")
         loaded = child.call(
             "load",
             f"loading {artifact.path.name} in torch",
@@ -118,7 +113,8 @@ class TorchSession(Session):
         """Run every case in the child; tensors go there and back as files."""
         words = {"source": "running the source", "exact": "running the source in float64"}
         files = [
-            (self._scratch / f"{number}.in.npz", self._scratch / f"{number}.out.npz") for number in range(len(cases))
+            (self.child.scratch / f"{number}.in.npz", self.child.scratch / f"{number}.out.npz")
+            for number in range(len(cases))
         ]
         for case, (given, _) in zip(cases, files, strict=True):
             write_npz(given, case)

@@ -35,7 +35,7 @@ sys.modules["deploykit"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 sys.path[:0] = {paths!r}
 from deploykit.child.__main__ import main
-main({framework!r})
+main({framework!r}, {scratch!r})
 """
 
 
@@ -59,6 +59,9 @@ class Child:
         self.peak_bytes = 0
         """Largest resident memory that the child has told of."""
         self._doing = "starting"
+        self._scratch = tempfile.TemporaryDirectory(prefix="deploykit-")
+        self.scratch = Path(self._scratch.name)
+        """A folder for the files that go to and fro; it goes with the child, whichever way that ends."""
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed in close()
         place = Path(deploykit.__file__).parent
         code = _BOOTSTRAP.format(
@@ -67,6 +70,7 @@ class Child:
             place=str(place),
             paths=list(paths),
             framework=framework,
+            scratch=self._scratch.name,
         )
         try:
             self._process = subprocess.Popen(
@@ -103,6 +107,7 @@ class Child:
             if pipe is not None:
                 pipe.close()
         self._log.close()
+        self._scratch.cleanup()
 
     def call(self, op: str, doing: str, **options: object) -> Any:
         """Have one thing done, and wait for its result.

@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import resource
+import shutil
 import sys
 import threading
 import traceback
@@ -15,12 +16,12 @@ from deploykit.errors import DeploykitError, MissingPackage, ModelError
 _PACKAGES = {"pytorch": "torch onnxscript"}
 
 
-def main(framework: str) -> None:
-    """Serve the worker of one framework (``pytorch``)."""
+def main(framework: str, scratch: str) -> None:
+    """Serve the worker of one framework (``pytorch``); ``scratch`` is the folder to leave no trace of."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the model's own code prints is no answer
     orders: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read, args=(orders,), daemon=True).start()
+    threading.Thread(target=_read, args=(orders, scratch), daemon=True).start()
 
     def say(step: str) -> None:
         _answer(answers, {"step": step})
@@ -53,9 +54,10 @@ def _worker(framework: str) -> Any:
         ) from error
 
 
-def _read(orders: "queue.Queue[str]") -> None:
+def _read(orders: "queue.Queue[str]", scratch: str) -> None:
     for line in sys.stdin:
         orders.put(line)
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)  # the parent is gone: nobody wants the answer
 
 

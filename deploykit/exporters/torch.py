@@ -25,7 +25,7 @@ class TorchExporter(Exporter):
         """List the exporters that can take a format at the opset asked for."""
         possible = {
             Format.TORCH_EXPORT: ("dynamo",),
-            Format.TORCHSCRIPT: ("torchscript",),
+            Format.TORCHSCRIPT: ("torchscript", "frozen"),
         }.get(source, _WAYS)
         if self.exporter not in ("auto", *_WAYS):
             raise UsageError(
@@ -39,7 +39,7 @@ class TorchExporter(Exporter):
         if not fitting:
             raise UsageError(
                 f"the {chosen[0]} exporter does not write opset {self.opset}",
-                fix=f"dynamo writes opset {_DYNAMO_OPSET} and newer, torchscript 9 to {_TORCHSCRIPT_OPSET}",
+                fix=f"dynamo writes opset {_DYNAMO_OPSET} and newer, torchscript 7 to {_TORCHSCRIPT_OPSET}",
             )
         return fitting
 

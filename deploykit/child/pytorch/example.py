@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deploykit.child.said import said
 from deploykit.errors import UsageError
 from deploykit.tensors import Array, Tensors, TensorSpec, dynamic_axes
 
@@ -40,7 +41,7 @@ def example(specs: Sequence[TensorSpec], rows: int, runs: Callable[[Tensors], Ex
     raise UsageError(
         f"the model does not run on {', '.join(map(str, specs))}",
         fix="give --input with the dtype and sizes that the model was trained with, or --data samples.npz",
-        details=[f"{type(tried[1]).__name__}: {str(tried[1]).strip().splitlines()[0] if str(tried[1]) else ''}"],
+        details=[said(tried[1])],
     )
 
 

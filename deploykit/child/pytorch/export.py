@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deploykit.child.pytorch.call import Call, flat_forward, flatten
+from deploykit.child.pytorch.call import Call, flat_forward, flatten, parameters
 from deploykit.errors import ModelError, ValueDependent
 from deploykit.tensors import TensorSpec
 
@@ -81,16 +81,7 @@ def torchscript(order: Order) -> list[str]:
     """
     with _explained("torchscript"), warnings.catch_warnings(record=True) as caught, _flattened(order) as module:
         warnings.simplefilter("always", torch.jit.TracerWarning)
-        torch.onnx.export(
-            module,
-            tuple(order.tensors.values()),
-            order.target,
-            dynamo=False,
-            opset_version=order.opset,
-            input_names=list(order.call.names),
-            output_names=list(order.outputs),
-            dynamic_axes={spec.name: _dynamic(spec) for spec in order.inputs if _dynamic(spec)} or None,
-        )
+        _script_to_onnx(module, order)
     kept = {f"{one.filename}:{one.lineno}" for one in caught if issubclass(one.category, torch.jit.TracerWarning)}
     return [f"tracing kept what {place} computed in Python" for place in sorted(kept) if _is_users(place)]
 
@@ -107,7 +98,34 @@ def _release_graphs() -> None:
     gc.collect()
 
 
-EXPORTERS: dict[str, Callable[[Order], list[str]]] = {"dynamo": dynamo, "torchscript": torchscript}
+def frozen(order: Order) -> list[str]:
+    """Export a TorchScript module with its weights as constants, and not traced: other rewrites apply to it so.
+
+    Raises:
+        ModelError: it can't be exported so, or takes its inputs otherwise than in order.
+    """
+    names = list(order.call.names)
+    if order.call.fixed or names != list(parameters(order.model))[: len(names)]:
+        raise ModelError("a frozen module takes its inputs in order only", fix="give them in the order of forward")
+    with _explained("torchscript"):
+        _script_to_onnx(torch.jit.freeze(order.model), order)
+    return []
+
+
+def _script_to_onnx(module: Any, order: Order) -> None:
+    torch.onnx.export(
+        module,
+        tuple(order.tensors.values()),
+        order.target,
+        dynamo=False,
+        opset_version=order.opset,
+        input_names=list(order.call.names),
+        output_names=list(order.outputs),
+        dynamic_axes={spec.name: _dynamic(spec) for spec in order.inputs if _dynamic(spec)} or None,
+    )
+
+
+EXPORTERS: dict[str, Callable[[Order], list[str]]] = {"dynamo": dynamo, "torchscript": torchscript, "frozen": frozen}
 
 
 def _dynamic(spec: TensorSpec) -> dict[int, str]:
@@ -170,7 +188,7 @@ def _explained(exporter: str) -> Iterator[None]:
             ) from error
         raise ModelError(
             f"the {exporter} exporter stops at {where}",
-            fix="rewrite that line with operations that ONNX has, or try the other --exporter",
+            fix="rewrite that line with operations that ONNX has",
             details=details,
         ) from error
 

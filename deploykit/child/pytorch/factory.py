@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from deploykit.child.said import line_of, said
 from deploykit.errors import UsageError, nearest
 
 
@@ -58,7 +59,7 @@ def _called(callable_: Any, factory: str, arguments: str | None) -> Any:
         return callable_(**given) if isinstance(given, dict) else callable_(*given)
     except Exception as error:
         raise UsageError(
-            f"{factory} fails: {type(error).__name__}: {first_line(error)}",
+            f"{factory} fails: {said(error)}",
             fix="give the arguments it needs: --factory-args '{\"num_classes\": 10}'",
         ) from error
 
@@ -83,7 +84,7 @@ def _module_of(factory: str) -> ModuleType:
             fix="run in the folder that holds it, or give the file: --factory file.py:name",
         ) from error
     except Exception as error:
-        raise UsageError(f"{place} fails when imported: {first_line(error)}", fix=f"mend {place}") from error
+        raise UsageError(f"{place} fails when imported: {line_of(error)}", fix=f"mend {place}") from error
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -99,7 +100,7 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(
-            f"{path} fails when imported: {type(error).__name__}: {first_line(error)}",
+            f"{path} fails when imported: {said(error)}",
             fix=f"mend {path}; what trains belongs under if __name__ == '__main__':",
         ) from error
     return module
@@ -111,8 +112,3 @@ def lend_main(factory: str) -> None:
     for name, value in vars(_module_of(factory)).items():
         if not hasattr(main, name):
             setattr(main, name, value)
-
-
-def first_line(error: BaseException) -> str:
-    """Give the first line of what an error says, or its kind."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from deploykit.artifact import Format
-from deploykit.child.pytorch.factory import first_line, lend_main, make
+from deploykit.child.pytorch.factory import lend_main, make
+from deploykit.child.said import line_of
 from deploykit.errors import DeploykitError, ModelError, Refused, UsageError, nearest
 
 NESTED = ("state_dict", "model_state_dict", "model", "ema", "ema_state_dict", "net", "weights", "module")
@@ -61,7 +62,7 @@ def load(source: Source) -> Loaded:
         raise
     except Exception as error:
         raise ModelError(
-            f"{source.path} can't be loaded by torch {torch.__version__}: {first_line(error)}",
+            f"{source.path} can't be loaded by torch {torch.__version__}: {line_of(error)}",
             fix="save it again with the torch that made it, or use that torch's interpreter with --python",
         ) from error
 
@@ -87,7 +88,7 @@ def _pickled(source: Source) -> Loaded:
         content = torch.load(source.path, map_location="cpu", weights_only=False)
     except (AttributeError, ModuleNotFoundError) as error:
         raise ModelError(
-            f"{source.path} needs code that is not here: {first_line(error)}",
+            f"{source.path} needs code that is not here: {line_of(error)}",
             fix=[
                 "run in the folder where the model's code can be imported, or set PYTHONPATH",
                 "a class of the training script itself (__main__): add  --factory train.py:TheClass",

@@ -73,12 +73,17 @@ def _spec(name: str, value: torch.Tensor, symbols: dict[str, str]) -> TensorSpec
 
 
 def _agree(specs: Sequence[TensorSpec], asked: Sequence[TensorSpec]) -> None:
-    if not asked:
+    if not asked or (len(specs) == len(asked) and all(map(_same, specs, asked))):
         return
-    if [(spec.name, spec.dtype, len(spec.dims)) for spec in specs] != [
-        (spec.name, spec.dtype, len(spec.dims)) for spec in asked
-    ]:
-        raise UsageError(
-            f"the archive takes {', '.join(map(str, specs))}, not {', '.join(map(str, asked))}",
-            fix="leave --input out: a torch.export archive carries its inputs",
-        )
+    raise UsageError(
+        f"the archive takes {', '.join(map(str, specs))}, not {', '.join(map(str, asked))}",
+        fix="leave --input out: a torch.export archive carries its inputs; other sizes need another torch.export",
+    )
+
+
+def _same(spec: TensorSpec, asked: TensorSpec) -> bool:
+    """Tell whether a description says what the archive says; a dynamic axis may have another name."""
+    return (spec.name, spec.dtype, len(spec.dims)) == (asked.name, asked.dtype, len(asked.dims)) and all(
+        isinstance(want, str) if isinstance(dim, str) else dim == want
+        for dim, want in zip(spec.dims, asked.dims, strict=True)
+    )

@@ -17,6 +17,7 @@ from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load
 from deploykit.child.pytorch.program import program_inputs
+from deploykit.child.said import said
 from deploykit.errors import ModelError, UsageError
 from deploykit.tensors import Tensors, TensorSpec, write_npz
 
@@ -210,9 +211,3 @@ def _spec_of(name: str, tensor: torch.Tensor) -> TensorSpec:
 def _numpy(tensor: torch.Tensor) -> Any:
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
-
-
-def said(error: BaseException) -> str:
-    """Give an error's kind and first line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
