@@ -23,7 +23,7 @@ DTYPES = (
 )
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_TEXT = re.compile(r"^(?:(?P<name>[^:\[\]\s]+):)?(?P<dtype>\w+)\[(?P<dims>[^\[\]]*)\]$")
+_TEXT = re.compile(r"^(?:(?P<name>.*\S):)?(?P<dtype>\w+)\[(?P<dims>[^\[\]]*)\]$")
 _AXIS = re.compile(r"^[A-Za-z_]\w*$")
 
 

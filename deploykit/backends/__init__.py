@@ -1,8 +1,8 @@
 """Backends: what runs a model. One file each; each holds one frozen dataclass derived from ``Backend``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypedDict
@@ -68,6 +68,11 @@ class Session(ABC):
             cases: tensors by input name.
             mode: ``source`` as it is, ``exact`` in float64, ``moved`` with its numbers an ulp away.
         """
+
+    @contextmanager
+    def finer(self) -> Iterator["Session | None"]:
+        """Give the same model in arithmetic that is finer where the runtime's is coarse, or None."""
+        yield None
 
     def rounding(self, output: str) -> float:  # noqa: ARG002
         """Give the absolute error that the runtime itself may add to an output, apart from the arithmetic."""

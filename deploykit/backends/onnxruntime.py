@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, Backend, Session, described
+from deploykit.backends._finer import finer
 from deploykit.child import Step, silent
 from deploykit.errors import ModelError, UsageError, nearest, needs
 from deploykit.recording import Answer
@@ -86,6 +88,17 @@ class OrtSession(Session):
     def rounding(self, output: str) -> float:
         """Give the error of onnxruntime's sigmoid where an output is one."""
         return self._rounding.get(output, 0.0)
+
+    @contextmanager
+    def finer(self) -> Iterator[Session | None]:
+        """Give the same graph with its long sums and sigmoids in float64, where it has any."""
+        with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+            copy = Path(folder) / self.path.name
+            try:
+                fine = OrtSession(copy) if finer(self.path, copy) else None
+            except ModelError:  # it has no kernel in float64 for one of them
+                fine = None
+            yield fine
 
     def sizes(self) -> dict[str, int]:
         """Give the first of some ordinary sizes with which the model runs; 16 where it runs with none of them."""

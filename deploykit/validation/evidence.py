@@ -1,5 +1,6 @@
 """The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from deploykit.backends import Session
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.recording import record
-from deploykit.samples import plans, read_npz, synthesize
+from deploykit.samples import coverage, plans, read_npz, synthesize
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
 
 SAMPLES = 32
@@ -105,7 +106,8 @@ def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
     if unvaried and source.format is not Format.ONNX:
         _refuse_fixed(golden, *next(iter(unvaried.items())))
     # An ONNX file says itself which axes are dynamic; what can't be tried is said, and is not ours to refuse.
-    said = tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
+    thin = tuple(line for line in coverage(graph, signature.inputs, inputs) if _is_thin(line))
+    said = thin + tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
     return replace(golden, notes=(*golden.notes, *said))
 
 
@@ -128,6 +130,12 @@ def _batches(data: Path, signature: Signature, limit: int, *, split: bool) -> It
             return
         yield {name: array[start : start + size] for name, array in whole.items()}
         start += size
+
+
+def _is_thin(line: str) -> bool:
+    """Tell whether a line of the coverage says that rows of a table were never looked up."""
+    found = re.search(r": (\d+) of (\d+) rows", line)
+    return found is not None and found[1] != found[2]
 
 
 def _unvaried(golden: Golden) -> dict[str, int]:

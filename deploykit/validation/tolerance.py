@@ -27,6 +27,10 @@ from deploykit.tensors import Array
 LIMIT = 10.0
 """An artifact in the source's own precision over this ratio is not equal. Right ones measure 0.5 to 3."""
 
+COARSE = 10.0
+"""A ratio over the limit by this factor at most may come of the runtime's own arithmetic: long sums, sigmoids. Then
+the same graph is judged once more with those in float64, which mends no fault. (backends/_finer.py)"""
+
 _SMALL_GROUP = 16
 _UNIT = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53, "complex64": 2.0**-24}
 _FP16_OVER_FP32 = 2.0**13
