@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+BUG = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
@@ -207,8 +209,18 @@ def _show(result: Any, show: Callable[[Any], None], as_json: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors become a message and their exit code."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line; errors become a message and their exit code, a bug its traceback and 70."""
+    try:
+        code = run(sys.argv[1:])
+    except Exception as error:  # noqa: BLE001 - 1 would say that the numbers are wrong
+        import traceback
+
+        traceback.print_exception(error)
+        sys.stderr.write("this is a bug of deploykit, not a verdict\n")
+        if "--json" in sys.argv:
+            console.print_json({"error": {"kind": "bug", "message": str(error)}, "exit_code": BUG})
+        code = BUG
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -24,6 +24,9 @@ from deploykit.validation.compare import compare
 from deploykit.validation.evidence import SAMPLES, golden_path, make_golden, settled_outputs
 from deploykit.validation.verdict import Check, Verdict
 
+_LONGEST = 700
+"""Characters of one way's failure; frameworks say much."""
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -214,7 +217,7 @@ def _exported(
         try:
             return way, tuple(work.exporter.export(session, raw, way))
         except ModelError as error:
-            failures.append(f"{way}: {error.message}: {'; '.join(error.details)}")
+            failures.append(f"{way}: {error.message}: {'; '.join(error.details)}"[:_LONGEST])
             ways_out = error.fix
             if isinstance(error, ValueDependent):  # another exporter would not notice, and keep one way only
                 break

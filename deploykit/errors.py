@@ -96,7 +96,7 @@ BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say what the user may have meant, as the end of a sentence: ``; did you mean 'opset'?``."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

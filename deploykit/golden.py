@@ -8,7 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Golden:
     source: Mapping[str, str]
     """path, format and sha256 of the source."""
     notes: tuple[str, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of each table that inputs look rows up in, by name: samples can't reach every row of a large one."""
 
     @property
     def samples(self) -> int:
@@ -72,6 +74,7 @@ class Golden:
             "method": self.method,
             "source": dict(self.source),
             "notes": list(self.notes),
+            "tables": dict(self.tables),
         }
         arrays = {
             f"{kind}/{number}/{name}": array
@@ -93,7 +96,7 @@ class Golden:
                 about = json.loads(archive.read(CONTENT))
                 cases = tuple(_read_case(archive, number, about["method"]) for number in range(about["cases"]))
             signature = Signature(tuple(map(_spec, about["inputs"])), tuple(map(_spec, about["outputs"])))
-            return cls(signature, cases, about["method"], about["source"], tuple(about["notes"]))
+            return cls(signature, cases, about["method"], about["source"], tuple(about["notes"]), about["tables"])
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise ModelError(
                 f"{path} is no golden, or is damaged: {error}", fix="make it again with deploykit convert"

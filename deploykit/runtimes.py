@@ -60,7 +60,7 @@ def limits(version: str) -> Limits:
         first, last = (".".join(map(str, edge)) for edge in (min(ONNXRUNTIME), max(ONNXRUNTIME)))
         raise UsageError(
             f"it is not known what onnxruntime '{version}' loads",
-            fix=f"name a release from {first} to {last}, or give the IR version and the opset themselves",
+            fix=f"name a release from {first} to {last}, or leave --for-runtime out and give --opset",
         )
     return ONNXRUNTIME[release]
 

@@ -1,10 +1,11 @@
 """Backends: what runs a model. One file each; each holds one frozen dataclass derived from ``Backend``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, TypedDict
 
 from deploykit.artifact import Artifact, Format
@@ -52,6 +53,8 @@ class Session(ABC):
 
     signature: Signature
     notes: tuple[str, ...] = ()
+    tables: Mapping[str, str] = MappingProxyType({})
+    """sha256 of the tables that rows are looked up in, by name; empty where that is not known."""
     versions: dict[str, str]
     """What runs it: ``{"torch": "2.13.0"}``."""
 

@@ -73,7 +73,7 @@ class OrtSession(Session):
             ModelError: onnxruntime refuses it.
             UsageError: the inputs described are not those of the file.
         """
-        from deploykit.onnx_io import load, signature
+        from deploykit.onnx_io import load, signature, table_hashes
 
         self.path = path
         self._loaded: dict[bool, Any] = {}
@@ -81,6 +81,7 @@ class OrtSession(Session):
         own = signature(graph)
         self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
         self._rounding = {value.name: _SIGMOID_ERROR for value in graph.graph.outputs if _is_sigmoid(value)}
+        self.tables = table_hashes(graph)
         del graph
         self._session(optimized=True)
         self.versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}

@@ -63,6 +63,9 @@ class TorchExporter(Exporter):
             inputs=", ".join(f'"{name}": {tensor}' for name, tensor in zip(names, tensors, strict=True)),
             fixed="".join(f', "{name}": {text}' for name, text in fixed.items()),
             opset=self.opset,
+            call='model, tuple(inputs.values()), "model.onnx", dynamo=False'
+            if source.format is Format.TORCHSCRIPT
+            else 'model, kwargs=inputs, f="model.onnx", dynamo=True',
         )
 
 
@@ -95,5 +98,5 @@ import torch
 {load}
 model.eval()
 inputs = {{{inputs}{fixed}}}
-torch.onnx.export(model, kwargs=inputs, f="model.onnx", dynamo=True, opset_version={opset})
+torch.onnx.export({call}, opset_version={opset})
 '''

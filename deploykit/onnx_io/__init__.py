@@ -4,7 +4,7 @@
 file again, holding no more than one tensor of ``weights`` at a time; ``versions`` sets what a model says of itself.
 """
 
-from deploykit.onnx_io.read import UNRANKED, check, external_files, load, signature
+from deploykit.onnx_io.read import UNRANKED, check, external_files, load, signature, table_hashes
 from deploykit.onnx_io.versions import lineage, set_lineage, set_versions
 from deploykit.onnx_io.write import ALIGNMENT, save
 
@@ -19,4 +19,5 @@ __all__ = [
     "set_lineage",
     "set_versions",
     "signature",
+    "table_hashes",
 ]

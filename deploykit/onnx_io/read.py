@@ -1,6 +1,7 @@
 """Read ONNX files: load them with their weights left on disk, say what goes in and out, and check them."""
 
 import gc
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,22 @@ def external_files(path: str | Path) -> tuple[Path, ...]:
     """
     path = Path(path)
     return files_of_weights(path, parse(path))
+
+
+def table_hashes(model: Model) -> dict[str, str]:
+    """Hash every weight that rows are looked up in (Gather), by its name."""
+    import numpy as np
+
+    tables = {
+        node.inputs[0].name: node.inputs[0].const_value
+        for node in model.graph
+        if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in model.graph.initializers
+    }
+    return {
+        name: hashlib.sha256(np.ascontiguousarray(table.numpy()).tobytes()).hexdigest()
+        for name, table in tables.items()
+        if table is not None and len(table.shape) > 1
+    }
 
 
 def signature(model: Model) -> Signature:

@@ -1,5 +1,6 @@
 """Inputs made up from a graph, such that a damaged model can't pass for a sound one, and what they cover."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 8
 """Samples that are taken at least."""
+MOST_ROWS = 4096
+"""Rows of a table up to which each is looked up; of a larger one the coverage says how many were."""
 
 
 def synthesize(
@@ -69,6 +72,27 @@ def plans(axes: Sequence[str], example: Mapping[str, int], *, batch_axis: str | 
     order = ((1, 2), (0, 3), (2, 1), (0, 5), (3, 2), (0, 1), (0, 2))
     cases = _distinct([first, *({**first, **sizes[which], batch_axis: batch} for which, batch in order)])
     return cases[:6] if others else cases
+
+
+def covering(
+    model: "ir.Model", inputs: Sequence[TensorSpec], plan: Sequence[Mapping[str, int]], batch_axis: str
+) -> list[dict[str, int]]:
+    """Add a case with a batch so large that every row of the tables is looked up, where there are not too many.
+
+    Args:
+        model: the graph.
+        inputs: the inputs by their names in the graph.
+        plan: for each case the size of every dynamic axis.
+        batch_axis: which axis counts samples.
+    """
+    needed = 0
+    for spec in inputs:
+        one = math.prod(spec.sized({**plan[0], batch_axis: 1}))
+        dealt = sum(math.prod(spec.sized(case)) for case in plan)
+        rows = max((table.rows for table in tables(model, spec) if isinstance(table.rows, int)), default=0)
+        if batch_axis in spec.dims and dealt < rows <= MOST_ROWS:
+            needed = max(needed, math.ceil((rows - dealt) / one))
+    return [*map(dict, plan), *([{**plan[0], batch_axis: needed}] if needed else [])]
 
 
 def coverage(model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Tensors]) -> tuple[str, ...]:

@@ -50,7 +50,10 @@ def validate(
         )
     if against is None:
         if asked != Asked():
-            raise UsageError("options of the source are given, but no source", fix="name it with --against model.pt")
+            raise UsageError(
+                "--data, --input and the like are for a source that is run, and none is named",
+                fix=f"deploykit validate {model.path} --against model.pt ...",
+            )
         golden, reference = _from_golden(find_golden(model.path, lineage(load(model.path))))
     else:
         golden, reference = _from_source(Artifact.open(against), model, asked, samples=samples, seed=seed, step=step)

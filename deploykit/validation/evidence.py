@@ -13,7 +13,7 @@ from deploykit.backends import Session
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.recording import record
-from deploykit.samples import coverage, plans, read_npz, synthesize
+from deploykit.samples import coverage, covering, plans, read_npz, synthesize
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
 
 SAMPLES = 32
@@ -85,28 +85,25 @@ def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
         ModelError: the source takes none of the inputs, or only one size of an axis that should be dynamic.
         UsageError: the data does not fit the inputs.
     """
+    from deploykit.onnx_io import table_hashes
+
     signature = signature or session.signature
     batched = _is_batched(signature)
     if data is not None:
         inputs = list(_batches(data, signature, samples, split=batched))
     else:
-        axes = signature.axes
-        batch = signature.inputs[0].dims[0] if batched else None
-        inputs = synthesize(
-            graph,
-            signature.inputs,
-            plans(axes, session.sizes(), batch_axis=batch if isinstance(batch, str) else None),
-            seed=seed,
-        )
+        inputs = _made_up(session, graph, signature, seed, batched=batched)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
-    golden = record(session, signature, inputs, origin, batched=batched)
+    golden = replace(record(session, signature, inputs, origin, batched=batched), tables=table_hashes(graph))
     if data is not None:
         return golden
     unvaried = _unvaried(golden)
     if unvaried and source.format is not Format.ONNX:
         _refuse_fixed(golden, *next(iter(unvaried.items())))
     # An ONNX file says itself which axes are dynamic; what can't be tried is said, and is not ours to refuse.
-    thin = tuple(line for line in coverage(graph, signature.inputs, inputs) if _is_thin(line))
+    thin = tuple(
+        line for line in coverage(graph, signature.inputs, [case.inputs for case in golden.cases]) if _is_thin(line)
+    )
     said = thin + tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
     return replace(golden, notes=(*golden.notes, *said))
 
@@ -130,6 +127,15 @@ def _batches(data: Path, signature: Signature, limit: int, *, split: bool) -> It
             return
         yield {name: array[start : start + size] for name, array in whole.items()}
         start += size
+
+
+def _made_up(session: Session, graph: Any, signature: Signature, seed: int, *, batched: bool) -> list[Tensors]:
+    first = signature.inputs[0].dims[0] if batched else None
+    batch = first if isinstance(first, str) else None
+    plan = plans(signature.axes, session.sizes(), batch_axis=batch)
+    if batch is not None:
+        plan = covering(graph, signature.inputs, plan, batch)
+    return synthesize(graph, signature.inputs, plan, seed=seed)
 
 
 def _is_thin(line: str) -> bool:

@@ -99,6 +99,16 @@ def bind(model: Any, names: Sequence[str], fixed: Mapping[str, str]) -> Call:
     return Call(tuple(names), positional, by_name, {name: _literal(text) for name, text in fixed.items()})
 
 
+def renamed(model: Any, call: Call) -> tuple[str, ...]:
+    """Say which inputs go by another name than forward's own parameter."""
+    pairs = zip(call.positional, parameters(model), strict=False)
+    return tuple(
+        f"'{name}' is no parameter of forward: it is passed as '{own}', and keeps its name in the ONNX file"
+        for name, own in pairs
+        if name != own
+    )
+
+
 _VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
 _VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
 

@@ -17,6 +17,10 @@ from deploykit.child.pytorch.call import Call, flat_forward, flatten, parameters
 from deploykit.errors import ModelError, ValueDependent
 from deploykit.tensors import TensorSpec
 
+_REWRITE = "rewrite that line with operations that ONNX has"
+_FROM_CODE = (
+    "convert it from its code: save it with torch.export.save, or give its state_dict with --factory file.py:Class"
+)
 _OPERATOR = re.compile(
     r"No ONNX function found for <OpOverload\(op='([\w.]+)'"
     r"|[Ee]xporting the operator '?([\w:]+)'?"
@@ -79,7 +83,8 @@ def torchscript(order: Order) -> list[str]:
     Raises:
         ModelError: it can't be exported so.
     """
-    with _explained("torchscript"), warnings.catch_warnings(record=True) as caught, _flattened(order) as module:
+    fix = _FROM_CODE if isinstance(order.model, torch.jit.ScriptModule) else _REWRITE
+    with _explained("torchscript", fix), warnings.catch_warnings(record=True) as caught, _flattened(order) as module:
         warnings.simplefilter("always", torch.jit.TracerWarning)
         _script_to_onnx(module, order)
     kept = {f"{one.filename}:{one.lineno}" for one in caught if issubclass(one.category, torch.jit.TracerWarning)}
@@ -104,10 +109,15 @@ def frozen(order: Order) -> list[str]:
     Raises:
         ModelError: it can't be exported so, or takes its inputs otherwise than in order.
     """
-    names = list(order.call.names)
-    if order.call.fixed or names != list(parameters(order.model))[: len(names)]:
-        raise ModelError("a frozen module takes its inputs in order only", fix="give them in the order of forward")
-    with _explained("torchscript"):
+    positional, keywords = order.call.positional, order.call.keywords
+    slots = tuple(parameters(order.model))[len(positional) :]
+    if order.call.fixed or keywords != slots[: len(keywords)]:
+        raise ModelError(
+            "the frozen archive can't be exported",
+            fix=_FROM_CODE,
+            details=["it takes its inputs in order only, and no fixed arguments"],
+        )
+    with _explained("torchscript", _FROM_CODE):
         _script_to_onnx(torch.jit.freeze(order.model), order)
     return []
 
@@ -167,7 +177,7 @@ def _flattened(order: Order) -> Iterator[Any]:
 
 
 @contextmanager
-def _explained(exporter: str) -> Iterator[None]:
+def _explained(exporter: str, fix: str = _REWRITE) -> Iterator[None]:
     try:
         yield
     except MemoryError:
@@ -188,7 +198,7 @@ def _explained(exporter: str) -> Iterator[None]:
             ) from error
         raise ModelError(
             f"the {exporter} exporter stops at {where}",
-            fix="rewrite that line with operations that ONNX has",
+            fix=fix,
             details=details,
         ) from error
 

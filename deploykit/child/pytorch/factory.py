@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +41,7 @@ def make(factory: str, arguments: str | None, *first: Any) -> nn.Module:
         made = _called(functools.partial(made, *first), factory, arguments)
     if not isinstance(made, nn.Module):
         raise UsageError(
-            f"{factory} gives a {type(made).__name__}, not a torch.nn.Module",
+            f"{factory} gives no torch.nn.Module, but this: {type(made).__name__}",
             fix="name a function that returns the module, or its class",
         )
     return made
@@ -57,10 +58,16 @@ def _called(callable_: Any, factory: str, arguments: str | None) -> Any:
         raise UsageError(f"--factory-args is neither an object nor a list: {arguments}", fix='write {"name": value}')
     try:
         return callable_(**given) if isinstance(given, dict) else callable_(*given)
+    except TypeError as error:
+        raise UsageError(
+            f"{factory} can't be called so: {said(error)}",
+            fix="give the arguments it needs: --factory-args '{\"num_classes\": 10}'",
+        ) from error
     except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
         raise UsageError(
             f"{factory} fails: {said(error)}",
-            fix="give the arguments it needs: --factory-args '{\"num_classes\": 10}'",
+            fix=f"mend {frame.filename}:{frame.lineno}, or give other --factory-args",
         ) from error
 
 

@@ -110,7 +110,7 @@ def _linear(use: Use, sequential: bool) -> list[Guess]:
         # A flatten in front of the layer would do nothing to a flat input.
         dims.insert(0 if use.flattened else len(dims), (B, *image))
         dims.append((B, *image[1:]))
-    found = [Guess(layer.dtype, dim, layer.why, FEATURES) for dim in (*dims, (B, H, W, width), (B,), (B, 1))]
+    found = [Guess(layer.dtype, dim, layer.why, FEATURES) for dim in (*dims, (B, H, W, width), (B,), (B, 1), (B, N))]
     return [replace(guess, sizes=LENGTHS) if N in guess.dims else guess for guess in found] + [
         Guess("int64", dim, layer.why, below=min(width, 100)) for dim in ((B, N), (B,))
     ]

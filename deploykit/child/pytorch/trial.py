@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from deploykit.child.pytorch.call import flatten
 from deploykit.tensors import Array, Tensors
 
 BATCH = 2
@@ -99,7 +100,7 @@ class Trials:
             )
         finally:
             hook.remove()
-        return [as_array(tensor) for tensor in _tensors(outputs)]
+        return [as_array(tensor) for tensor in flatten(outputs).values()]
 
     def _enter(self, _module: Any, _inputs: Any) -> None:
         self.entered += 1
@@ -147,19 +148,6 @@ def as_array(tensor: Any) -> Array:
 
 def _rows(array: Array, axis: int | None, count: int) -> Array:
     return array if axis is None else np.take(array, range(array.shape[axis] - count, array.shape[axis]), axis=axis)
-
-
-def _tensors(value: Any) -> Iterator[Any]:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
 
 
 def _judge(small: list[Array], large: list[Array], axes: list[int], depth: int) -> Outcome:

@@ -3,14 +3,15 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from deploykit.child.pytorch.call import Call, bind, flatten, left_out, parameters
+from deploykit.child.pytorch.call import Call, bind, flatten, left_out, parameters, renamed
 from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
 from deploykit.child.pytorch.example import example, one_sample
 from deploykit.child.pytorch.export import EXPORTERS, Order
@@ -30,6 +31,8 @@ class Worker:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         self._say = say
+        self._tried: Any = None
+        """What the model gave for the inputs that were tried last."""
 
     def load(
         self, source: Mapping[str, Any], inputs: list[str], fixed: dict[str, str], data: str | None, *, static: bool
@@ -55,7 +58,9 @@ class Worker:
             specs, tensors = one_sample(specs, tensors)
         self.inputs = specs
         self.example = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
-        whole = self._call(self.example)
+        # A run can take seconds: that of the trial serves, but where there was none, or with another batch.
+        whole = self._call(self.example) if static or self._tried is None else self._tried
+        self._tried = None
         outputs = flatten(whole, self.call.names)
         left = left_out(whole)
         if left:
@@ -96,10 +101,14 @@ class Worker:
             inferred = infer_inputs(self.runner)
             specs, tensors, notes = list(inferred.specs), inferred.example, inferred.notes
         self.call = bind(self.runner, [spec.name for spec in specs], fixed)
+        notes += renamed(self.runner, self.call)
         self._arguments = self.call.arguments
         if tensors is None:
             return tuple(specs), example(specs, self._rows(), self._fails), notes
         failure = self._fails(tensors)
+        if failure is not None and data and any(array.dtype == np.float64 for array in tensors.values()):
+            specs, tensors = _in_float32(specs, tensors)  # what people have, and most models do not take
+            failure = self._fails(tensors)
         if failure is not None:
             raise UsageError(
                 f"the model does not run on {', '.join(map(str, specs))}",
@@ -110,13 +119,18 @@ class Worker:
         return tuple(specs), tensors, notes
 
     def _taken(self, specs: list[TensorSpec]) -> list[TensorSpec]:
-        """Leave out what the model does not take, such as labels beside the samples; keep all if none is known."""
+        """Leave out what the model does not take, such as labels, where all that it needs is there."""
         known = parameters(self.runner)
-        return [spec for spec in specs if spec.name.split(".")[0] in known] or specs
+        taken = [spec for spec in specs if spec.name.split(".")[0] in known]
+        names = {spec.name.split(".")[0] for spec in taken}
+        needed = {name for name, one in known.items() if one.default is one.empty and one.kind is not one.VAR_KEYWORD}
+        return taken if taken and needed <= names else specs
 
     def _fails(self, tensors: Tensors) -> Exception | None:
         try:
-            self._outputs({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()})
+            self._tried = self._call(
+                {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
+            )
         except (MemoryError, UsageError):
             raise
         except Exception as error:  # noqa: BLE001
@@ -191,6 +205,13 @@ def _refuse_bfloat16(model: Any) -> None:
                 f"the model computes in bfloat16 ({name}), which onnxruntime does not run on CPUs",
                 fix="give its weights to a float32 module with --factory, or save model.float()",
             )
+
+
+def _in_float32(specs: Sequence[TensorSpec], tensors: Tensors) -> tuple[list[TensorSpec], Tensors]:
+    return (
+        [replace(spec, dtype="float32") if spec.dtype == "float64" else spec for spec in specs],
+        {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in tensors.items()},
+    )
 
 
 _REPEATS = 1e-3
