@@ -22,7 +22,7 @@ check: .venv/ready
 	$(BIN)/mypy
 
 bench: .venv/ready
-	$(BIN)/python benchmarks/convert.py
+	$(BIN)/python -m benchmarks.convert
 
 clean:
 	rm -rf .venv demo
