@@ -265,3 +265,20 @@ def test_a_fault_in_the_source_that_only_shows_in_numbers_stops_the_artifact(pro
     ran = deploykit("validate", "digits.onnx", "--json", cwd=tmp_path)
     assert ran.code == 1
     assert ran.json["passed"] is False
+
+
+def test_an_archive_whose_outputs_are_of_a_class_of_transformers_is_loaded(tmp_path: Path) -> None:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50)
+    net = BertModel(config).eval()
+    ids = torch.ones(2, 6, dtype=torch.int64)
+    batch = torch.export.Dim("batch")
+    torch.export.save(
+        torch.export.export(net, (), {"input_ids": ids}, dynamic_shapes={"input_ids": {0: batch}}),
+        tmp_path / "bert.pt2",
+    )
+    ran = deploykit("convert", "bert.pt2", "--json", cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.json["signature"]["outputs"][0].startswith("last_hidden_state:float32[batch,6,16]")

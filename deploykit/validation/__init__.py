@@ -75,8 +75,18 @@ def _from_source(
     if source.format is Format.GOLDEN:
         return _from_golden(source.path)
     graph = load(model.path)
-    if not asked.inputs:  # the artifact says what goes in
+    own = asked.inputs
+    if not own:  # the artifact says what goes in
         asked = replace(asked, inputs=tuple(str(spec) for spec in signature(graph).inputs))
-    with backend_for(source.format).load(source, asked, step) as session:
-        golden = make_golden(session, graph, source, data=asked.data, samples=samples, seed=seed)
+    try:
+        with backend_for(source.format).load(source, asked, step) as session:
+            golden = make_golden(session, graph, source, data=asked.data, samples=samples, seed=seed)
+    except UsageError as error:
+        if own:
+            raise
+        raise UsageError(
+            f"{source.path} does not take what {model.path} takes: {error.message}",
+            fix="name the source that the artifact was made from",
+            details=[f"the artifact takes {', '.join(asked.inputs)}", *error.details],
+        ) from error
     return golden, str(source.path)

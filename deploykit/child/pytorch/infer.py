@@ -177,7 +177,7 @@ def _nothing_fits(module: Any, plan: Plan, search: Search) -> UsageError:
     lines = search.error.strip().splitlines()[:3]
     return UsageError(
         f"no inputs were found that {_title(module)}.forward({names}) runs on",
-        fix=f"say what they are, for example:  {_input_line(plan)}",
+        fix=f"say what they are, with the sizes that it was trained with, as in  {_input_line(plan)}",
         details=[f"to that the model says: {' '.join(lines)[:400] or 'none'}", *timed],
     )
 

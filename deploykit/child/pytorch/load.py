@@ -1,5 +1,7 @@
 """Load a PyTorch source: .pt2 archive, TorchScript, pickled module, or weights into a factory's module."""
 
+import importlib
+import importlib.util
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -68,8 +70,18 @@ def load(source: Source) -> Loaded:
 
 
 def _exported(source: Source) -> Loaded:
-    program = torch.export.load(source.path)
-    return Loaded(program)
+    if _names_transformers(source.path):
+        # Its outputs are of a class that only the import of that package makes known to torch.
+        importlib.import_module("transformers.modeling_outputs")
+    return Loaded(torch.export.load(source.path))
+
+
+def _names_transformers(path: str) -> bool:
+    if importlib.util.find_spec("transformers") is None:
+        return False
+    with zipfile.ZipFile(path) as archive:
+        texts = (archive.read(name) for name in archive.namelist() if name.endswith(".json"))
+        return any(b"transformers.modeling_outputs" in text for text in texts)
 
 
 def _scripted(source: Source) -> Loaded:
