@@ -140,3 +140,54 @@ def test_real_samples_make_the_golden_of_a_real_model(tmp_path: Path) -> None:
     options = ("--input", "x:float32[batch,3,32,32]", "--data", str(tmp_path / "data.npz"), "--samples", "64")
     made = Made(tmp_path, "cifar10/resnet20-12fca82f.th", "CifarResNet", *options)
     assert made.told["verdict"]["samples"] == 64
+
+
+STREAM = '''
+import torch
+
+
+class Stream(torch.nn.Module):
+    """The 16 kHz net of silero, its state an input and an output instead of kept inside."""
+
+    def __init__(self, archive):
+        super().__init__()
+        self.model = archive._model
+
+    def forward(self, x, state):
+        return self.model(x, state)
+'''
+
+
+def test_a_torchscript_archive_that_keeps_state_converts_when_it_is_wrapped(tmp_path: Path) -> None:
+    import onnxruntime
+
+    archive = REAL / "vad" / "silero_vad.jit"
+    alone = deploykit("convert", archive, "--input", "x:float32[batch,512]", "--input", "sr=16000", cwd=tmp_path)
+    assert alone.code == 3
+    assert "--factory wrap.py:make" in alone.err
+    (tmp_path / "wrap.py").write_text(STREAM)
+    inputs = ("--input", "x:float32[batch,576]", "--input", "state:float32[2,batch,128]")
+    ran = deploykit("convert", archive, "--factory", "wrap.py:Stream", *inputs, "-o", "vad.onnx", cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    session = onnxruntime.InferenceSession(tmp_path / "vad.onnx", providers=["CPUExecutionProvider"])
+    ours, theirs = heard(session, torch.jit.load(archive, map_location="cpu"))
+    assert 0 < (theirs > 0.5).mean() < 1, "both speech and silence are there"
+    assert np.abs(ours - theirs).max() < 1e-5
+
+
+def heard(session: Any, source: Any) -> tuple[Any, Any]:
+    """Give the probability of speech in each of 300 frames, from the ONNX file and from its source."""
+    import wave
+
+    with wave.open(str(REAL / "vad" / "test.wav")) as file:
+        sound = np.frombuffer(file.readframes(512 * 300), np.int16).astype(np.float32) / 32768
+    state, before = np.zeros((2, 1, 128), np.float32), np.zeros((1, 64), np.float32)
+    ours, theirs = [], []
+    for frame in sound.reshape(300, 1, 512):
+        x = np.concatenate([before, frame], 1)
+        answer, state = session.run(None, {"x": x, "state": state})
+        before = x[:, -64:]
+        ours.append(float(answer[0, 0]))
+        with torch.no_grad():
+            theirs.append(source(torch.from_numpy(frame.copy()), 16000).item())
+    return np.array(ours), np.array(theirs)
