@@ -96,12 +96,12 @@ class Staging:
     def commit(self, *names: str) -> None:
         """Put these files of the stage in the folder it stands in; older files of those names are replaced."""
         for name in names:
-            _fsync(self.folder / name)
+            fsync(self.folder / name)
         listed = self.folder / f"{_COMMIT}.part"
         listed.write_text(json.dumps(names))
-        _fsync(listed)
+        fsync(listed)
         listed.rename(self.folder / _COMMIT)
-        _fsync(self.folder)
+        fsync(self.folder)
         with _locked(self.folder.parent):
             _finish(self.folder)
 
@@ -148,11 +148,12 @@ def _finish(stage: Path) -> None:
     for name in names:
         if (stage / name).exists():
             (stage / name).replace(stage.parent / name)
-    _fsync(stage.parent)
+    fsync(stage.parent)
     shutil.rmtree(stage, ignore_errors=True)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -68,7 +68,7 @@ def table_hashes(model: Model) -> dict[str, str]:
         if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in model.graph.initializers
     }
     return {
-        name: hashlib.sha256(np.ascontiguousarray(table.numpy()).tobytes()).hexdigest()
+        name: hashlib.sha256(np.ascontiguousarray(table.numpy()).view(np.uint8).data).hexdigest()
         for name, table in tables.items()
         if table is not None and len(table.shape) > 1
     }

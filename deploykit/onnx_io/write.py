@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
+from deploykit.artifact import fsync
 from deploykit.errors import ModelError, UsageError
 from deploykit.onnx_io.parse import Model, Proto, Tensor
 from deploykit.onnx_io.weights import INLINE, ONE_FILE, own_weights, serialized, serialized_without, stand_in, weights
@@ -137,8 +138,4 @@ def _part(path: Path) -> Iterator[IO[bytes]]:
 
 def _put(file: IO[bytes], path: Path) -> None:
     Path(file.name).replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    fsync(path.parent)

@@ -5,6 +5,6 @@ draws values for each purpose, and ``synthesize`` puts them together into calls 
 """
 
 from deploykit.samples.read import npz_specs, read_npz
-from deploykit.samples.synthesize import coverage, covering, plans, synthesize
+from deploykit.samples.synthesize import coverage, covering, plans, synthesize, unread_tables
 
-__all__ = ["coverage", "covering", "npz_specs", "plans", "read_npz", "synthesize"]
+__all__ = ["coverage", "covering", "npz_specs", "plans", "read_npz", "synthesize", "unread_tables"]

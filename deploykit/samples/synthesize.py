@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploykit.samples.purpose import role_of, tables
-from deploykit.samples.roles import Draw, Mask
+from deploykit.samples.roles import Draw, Mask, Table
 from deploykit.tensors import Array, Tensors, TensorSpec
 
 if TYPE_CHECKING:
@@ -101,10 +101,23 @@ def coverage(model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Te
     for spec in inputs:
         arrays = [case[spec.name] for case in cases if spec.name in case]
         found = tables(model, spec)
-        lines.extend(f"{table.name}: {_touched(arrays)} of {table.rows} rows touched" for table in found)
+        lines.extend(_read(table, _touched(arrays)) for table in found)
         if not found and arrays:
             lines.append(f"{spec.name}: {_extent(model, spec, inputs, arrays)}")
     return tuple(dict.fromkeys(lines))
+
+
+def unread_tables(model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Tensors]) -> tuple[str, ...]:
+    """Say in plain lines of which tables the cases leave rows unread."""
+    lines: list[str] = []
+    for spec in inputs:
+        touched = _touched(case[spec.name] for case in cases) if tables(model, spec) else 0
+        lines.extend(_read(table, touched) for table in tables(model, spec) if touched != table.rows)
+    return tuple(dict.fromkeys(lines))
+
+
+def _read(table: Table, touched: int) -> str:
+    return f"{table.name}: {touched} of {table.rows} rows touched"
 
 
 def _column(

@@ -1,6 +1,5 @@
 """The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from deploykit.backends import Session
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.recording import record
-from deploykit.samples import coverage, covering, plans, read_npz, synthesize
+from deploykit.samples import covering, plans, read_npz, synthesize, unread_tables
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
 
 SAMPLES = 32
@@ -60,7 +59,7 @@ def _again(model: Path) -> str:
     return f"or give it one: deploykit convert {model} -o {model.stem}.proved.onnx"
 
 
-def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
+def make_golden(
     session: Session,
     graph: Any,
     source: Artifact,
@@ -68,7 +67,6 @@ def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
     data: Path | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
-    signature: Signature | None = None,
 ) -> Golden:
     """Run a source on the user's samples, or on inputs synthesized from a graph, and keep what it answers.
 
@@ -79,7 +77,6 @@ def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
         data: an .npz of samples.
         samples: at most so many of them.
         seed: of what is synthesized.
-        signature: of the source; the session's where it is not given.
 
     Raises:
         ModelError: the source takes none of the inputs, or only one size of an axis that should be dynamic.
@@ -87,7 +84,7 @@ def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
     """
     from deploykit.onnx_io import table_hashes
 
-    signature = signature or session.signature
+    signature = session.signature
     batched = _is_batched(signature)
     if data is not None:
         inputs = list(_batches(data, signature, samples, split=batched))
@@ -101,10 +98,8 @@ def make_golden(  # noqa: PLR0913 - each says another thing of the evidence
     if unvaried and source.format is not Format.ONNX:
         _refuse_fixed(golden, *next(iter(unvaried.items())))
     # An ONNX file says itself which axes are dynamic; what can't be tried is said, and is not ours to refuse.
-    thin = tuple(
-        line for line in coverage(graph, signature.inputs, [case.inputs for case in golden.cases]) if _is_thin(line)
-    )
-    said = thin + tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
+    unread = unread_tables(graph, signature.inputs, [case.inputs for case in golden.cases])
+    said = unread + tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
     return replace(golden, notes=(*golden.notes, *said))
 
 
@@ -136,12 +131,6 @@ def _made_up(session: Session, graph: Any, signature: Signature, seed: int, *, b
     if batch is not None:
         plan = covering(graph, signature.inputs, plan, batch)
     return synthesize(graph, signature.inputs, plan, seed=seed)
-
-
-def _is_thin(line: str) -> bool:
-    """Tell whether a line of the coverage says that rows of a table were never looked up."""
-    found = re.search(r": (\d+) of (\d+) rows", line)
-    return found is not None and found[1] != found[2]
 
 
 def _unvaried(golden: Golden) -> dict[str, int]:

@@ -176,9 +176,8 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def flat_forward(model: Any, call: Call) -> Callable[..., tuple[torch.Tensor, ...]]:
-    """Make a forward that takes the named tensors in order and gives a flat tuple."""
-    original = model.forward
+def flat_forward(original: Callable[..., Any], call: Call) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """Make of a model, or its forward, a forward that takes the named tensors in order and gives a flat tuple."""
 
     def forward(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         args, kwargs = call.arguments(dict(zip(call.names, tensors, strict=True)))

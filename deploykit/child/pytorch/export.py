@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deploykit.child.pytorch.call import Call, flat_forward, flatten, parameters
+from deploykit.child.pytorch.call import Call, flat_forward, parameters
 from deploykit.errors import ModelError, ValueDependent
 from deploykit.tensors import TensorSpec
 
@@ -142,32 +142,19 @@ def _dynamic(spec: TensorSpec) -> dict[int, str]:
     return {axis: dim for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
 
 
-class _Wrapped(nn.Module):
-    """Around a model whose forward can't be replaced: a TorchScript module."""
-
-    def __init__(self, model: Any, call: Call) -> None:
-        super().__init__()
-        self.model = model
-        self._call = call
-
-    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        args, kwargs = self._call.arguments(dict(zip(self._call.names, tensors, strict=True)))
-        return tuple(flatten(self.model(*args, **kwargs), self._call.names).values())
-
-
 @contextmanager
 def _flattened(order: Order) -> Iterator[Any]:
     """Give the model a forward from flat tensors to flat tensors; the names of its weights stay as they are."""
     model = order.model
-    if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        wrapped = _Wrapped(model, order.call).eval()
+        around = nn.Module().eval()  # the forward of a TorchScript module can't be replaced
+        around.model = model
+        around.forward = flat_forward(model, order.call)
         # Traced here: the exporter's own tracing does not take a scripted module inside another.
-        yield torch.jit.trace(wrapped, tuple(order.tensors.values()), check_trace=False)
+        yield torch.jit.trace(around, tuple(order.tensors.values()), check_trace=False)
         return
     own = vars(model).get("forward")
-    model.forward = flat_forward(model, order.call)
+    model.forward = flat_forward(model.forward, order.call)
     try:
         yield model
     finally:

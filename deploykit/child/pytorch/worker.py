@@ -18,6 +18,7 @@ from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load
 from deploykit.child.pytorch.program import program_inputs
+from deploykit.child.pytorch.trial import as_array
 from deploykit.child.said import said
 from deploykit.errors import ModelError, UsageError
 from deploykit.tensors import Tensors, TensorSpec, write_npz
@@ -98,6 +99,7 @@ class Worker:
             with np.load(data, allow_pickle=False) as file:
                 tensors = {spec.name: file[spec.name] for spec in specs}
         elif not specs:
+            self._say("looking for inputs that the model runs on")
             inferred = infer_inputs(self.runner)
             specs, tensors, notes = list(inferred.specs), inferred.example, inferred.notes
         self.call = bind(self.runner, [spec.name for spec in specs], fixed)
@@ -194,7 +196,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001
             shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
             return [f"on {shapes}", said(error)]
-        write_npz(Path(write), {name: _numpy(tensor) for name, tensor in found.items()})
+        write_npz(Path(write), {name: as_array(tensor) for name, tensor in found.items()})
         return None
 
 
@@ -227,8 +229,3 @@ def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def _spec_of(name: str, tensor: torch.Tensor) -> TensorSpec:
     return TensorSpec(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-
-
-def _numpy(tensor: torch.Tensor) -> Any:
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
