@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from deploykit.artifact import Format
-from deploykit.child.pytorch.factory import lend_main, make
+from deploykit.child.factory import lend_main, make
 from deploykit.child.said import line_of
 from deploykit.errors import DeploykitError, ModelError, Refused, UsageError, nearest
 
@@ -87,7 +87,7 @@ def _names_transformers(path: str) -> bool:
 def _scripted(source: Source) -> Loaded:
     module = torch.jit.load(source.path, map_location="cpu")
     if source.factory:  # the archive has its code: the factory wraps it, to take its state as an input for example
-        module = make(source.factory, source.factory_args, module)
+        module = make(nn.Module, source.factory, source.factory_args, module)
     return Loaded(*_evaluated(module))
 
 
@@ -136,7 +136,7 @@ def _into_factory(source: Source, content: Any) -> Loaded:
             " or --factory path/to/file.py:callable",
             details=[f"{name}: {list(tensor.shape)}" for name, tensor in list(weights.items())[:_SHOWN]],
         )
-    module = make(source.factory, source.factory_args)
+    module = make(nn.Module, source.factory, source.factory_args)
     expected = module.state_dict()
     weights, more = _without_prefix(weights, expected)
     _compare(weights, expected, source)

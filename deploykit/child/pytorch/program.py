@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from deploykit.child.pytorch.example import BATCH, fill
+from deploykit.child.example import BATCH, fill
 from deploykit.errors import UsageError
 from deploykit.tensors import Dim, Tensors, TensorSpec
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from deploykit.child.example import example, one_sample
 from deploykit.child.pytorch.call import Call, bind, flatten, left_out, parameters, renamed
 from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
-from deploykit.child.pytorch.example import example, one_sample
 from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load

@@ -1,4 +1,4 @@
-"""Make a module with the user's own code: ``package.module:callable`` or ``file.py:callable``."""
+"""Make a model with the user's own code: ``package.module:callable`` or ``file.py:callable``."""
 
 import functools
 import importlib
@@ -10,22 +10,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import nn
-
 from deploykit.child.said import line_of, said
 from deploykit.errors import UsageError, nearest
 
 
-def make(factory: str, arguments: str | None, *first: Any) -> nn.Module:
-    """Call ``package.module:callable`` or ``file.py:callable``, with JSON arguments, for a module.
+def make(kind: type, factory: str, arguments: str | None, *first: Any) -> Any:
+    """Call ``package.module:callable`` or ``file.py:callable``, with JSON arguments, for a model.
 
     Args:
+        kind: what it must give, ``torch.nn.Module`` or ``keras.Model``.
         factory: where the callable is.
         arguments: a JSON object of keyword arguments, or a list.
         first: what it gets before them.
 
     Raises:
-        UsageError: the factory can't be found, its arguments are no JSON, it fails, or gives no module.
+        UsageError: the factory can't be found, its arguments are no JSON, it fails, or gives something else.
     """
     module = _module_of(factory)
     name = factory.rpartition(":")[2]
@@ -37,12 +36,13 @@ def make(factory: str, arguments: str | None, *first: Any) -> nn.Module:
                 fix="name a function or class of it: --factory file.py:callable",
             )
         made = getattr(made, part)
-    if callable(made) and not isinstance(made, nn.Module):
+    if callable(made) and not isinstance(made, kind):
         made = _called(functools.partial(made, *first), factory, arguments)
-    if not isinstance(made, nn.Module):
+    if not isinstance(made, kind):
+        wanted = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
         raise UsageError(
-            f"{factory} gives no torch.nn.Module, but this: {type(made).__name__}",
-            fix="name a function that returns the module, or its class",
+            f"{factory} gives no {wanted}, but this: {type(made).__name__}",
+            fix="name a function that returns the model, or its class",
         )
     return made
 
@@ -78,7 +78,7 @@ def _module_of(factory: str) -> ModuleType:
             f"'{factory}' names no callable", fix="write package.module:callable or path/to/file.py:callable"
         )
     if place.endswith(".py"):
-        return _from_file(Path(place))
+        return module_from(Path(place))
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -94,9 +94,14 @@ def _module_of(factory: str) -> ModuleType:
         raise UsageError(f"{place} fails when imported: {line_of(error)}", fix=f"mend {place}") from error
 
 
-def _from_file(path: Path) -> ModuleType:
+def module_from(path: Path) -> ModuleType:
+    """Import a Python file of the user's, and let it import what stands beside it.
+
+    Raises:
+        UsageError: it is not there, or fails.
+    """
     if not path.is_file():
-        raise UsageError(f"there is no file {path}", fix="give the path of the Python file that defines the factory")
+        raise UsageError(f"there is no file {path}", fix="give the path of the Python file that defines the model")
     sys.path.insert(0, str(path.resolve().parent))  # what stands beside it can be imported by it
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

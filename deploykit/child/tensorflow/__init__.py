@@ -1,0 +1,1 @@
+"""What the child process does with TensorFlow, Keras and TFLite: load, export, run."""
