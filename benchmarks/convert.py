@@ -1,4 +1,4 @@
-"""deploykit convert beside the bare torch.onnx.export, in turns: time and memory of full-sized models.
+"""deploykit convert beside torch.onnx.export and tf2onnx.convert, in turns: time and memory of full-sized models.
 
 ``python -m benchmarks.convert [--quick] [--rounds N] [--models NAME ...]`` prints a table and writes
 benchmarks/results/convert.json. The weights are random; nothing is downloaded.
@@ -10,28 +10,22 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import MODELS
+from benchmarks.cases import CASES, DEPLOYKIT, ROOT, Case
 from benchmarks.watched import Watched, alone, run
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-OPSET = 20
-"""deploykit's own choice where nothing is said."""
-
-MOST_TIME = 1.3
-MOST_WEIGHTS = 3.0
 MOST_START_SECONDS = 0.2
 MOST_START_BYTES = 45e6
 
-_DEPLOYKIT = str(Path(sys.executable).with_name("deploykit"))
-_BARE = [sys.executable, "-m", "benchmarks.bare"]
-_PACKAGES = ("deploykit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "transformers")
+_PACKAGES = (
+    *("deploykit", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "transformers"),
+    *("tensorflow-cpu", "keras", "tf2onnx"),
+)
 
 
 @dataclass(frozen=True)
@@ -73,11 +67,7 @@ class Round:
 class Compared:
     """All rounds of one model."""
 
-    name: str
-    weights: int
-    """Bytes of its state_dict."""
-    framework: int
-    """Peak bytes of a process that only imports the framework."""
+    case: Case
     rounds: tuple[Round, ...]
 
     @property
@@ -92,45 +82,30 @@ class Compared:
 
     def in_weights(self, peak: int) -> float:
         """Give a peak as a multiple of the weights, the framework's import not counted."""
-        return (peak - self.framework) / self.weights
+        return (peak - self.case.framework) / self.case.weights
 
 
-def compare(name: str, rounds: int, folder: Path) -> Compared:
+def compare(case: Case, rounds: int, folder: Path) -> Compared:
     """Convert one model in turns with both."""
-    weights = folder / f"{name}.pt"
-    run([*_BARE, "save", name, str(weights)], ROOT)
-    framework = run([*_BARE, "import", name], ROOT).peak
-    pairs = tuple(_pair(name, weights, folder, number) for number in range(rounds))
-    return Compared(name, weights.stat().st_size, framework, pairs)
+    return Compared(case, tuple(_pair(case, folder, number) for number in range(rounds)))
 
 
-def _pair(name: str, weights: Path, folder: Path, number: int) -> Round:
+def _pair(case: Case, folder: Path, number: int) -> Round:
     # The first to run would always have the colder file cache, so they take turns at that.
     if number % 2:
-        bare, ours = _bare(name, weights, folder), _ours(name, weights, folder)
+        bare, ours = _into(folder / "bare", case.bare), _into(folder / "ours", case.ours)
     else:
-        ours, bare = _ours(name, weights, folder), _bare(name, weights, folder)
+        ours, bare = _into(folder / "ours", case.ours), _into(folder / "bare", case.bare)
     told = json.loads(ours.output)
-    return Round(ours, told["seconds"], told["peak_bytes"], bare, json.loads(bare.output.splitlines()[-1]))
+    laps = bare.output.splitlines()[-1:]  # tf2onnx does not tell its own
+    return Round(ours, told["seconds"], told["peak_bytes"], bare, json.loads(laps[0]) if laps else {})
 
 
-def _ours(name: str, weights: Path, folder: Path) -> Watched:
-    factory = f"{ROOT / 'benchmarks' / 'models.py'}:{MODELS[name].factory.__name__}"
-    inputs = [word for text in MODELS[name].described for word in ("--input", text)]
-    out = folder / "ours" / "model.onnx"
-    command = [_DEPLOYKIT, "convert", str(weights), "-o", str(out), "--factory", factory, *inputs]
-    return _into(out, [*command, "--opset", str(OPSET), "--exporter", "dynamo", "--json"])
-
-
-def _bare(name: str, weights: Path, folder: Path) -> Watched:
-    out = folder / "bare" / "model.onnx"
-    return _into(out, [*_BARE, "export", name, str(weights), str(out), str(OPSET)])
-
-
-def _into(out: Path, command: list[str]) -> Watched:
-    out.parent.mkdir(exist_ok=True)
-    found = run(command, ROOT)
-    for file in out.parent.iterdir():
+def _into(folder: Path, command: list[str]) -> Watched:
+    folder.mkdir(exist_ok=True)
+    out = str(folder / "model.onnx")
+    found = run([out if word == "OUT" else word for word in command], ROOT)
+    for file in folder.iterdir():
         file.unlink()
     os.sync()  # what one run leaves to be written must not slow the next
     return found
@@ -140,7 +115,7 @@ def starts(rounds: int) -> list[dict[str, Any]]:
     """Measure what needs no framework: help, version and a usage error."""
     rows = []
     for words, code in ((["--help"], 0), (["--version"], 0), (["convert", "--nonsense"], 2)):
-        runs = [alone([_DEPLOYKIT, *words]) for _ in range(rounds)]
+        runs = [alone([DEPLOYKIT, *words]) for _ in range(rounds)]
         assert all(found == code for found, _, _ in runs), f"deploykit {' '.join(words)} must exit with {code}"
         rows.append(
             {
@@ -161,14 +136,15 @@ def header() -> dict[str, str]:
     return {**versions, "python": platform.python_version(), "cpu": f"{cpu}, {os.cpu_count()} cores"}
 
 
-def _said(value: float, most: float, form: str) -> str:
-    return f"{value:{form}} {'ok' if value <= most else 'OVER'}"
+def _said(value: float, most: float | None, form: str) -> str:
+    return f"{value:{form}}" + ("" if most is None else " ok" if value <= most else " OVER")
 
 
 def show(found: Compared) -> None:
     """Print the figures of one model: each round, then the medians against what is asked for."""
     mega = 1e6
-    print(f"\n{found.name}: W = {found.weights / mega:.0f} MB, framework = {found.framework / mega:.0f} MB")
+    case = found.case
+    print(f"\n{case.name}: W = {case.weights / mega:.0f} MB, framework = {case.framework / mega:.0f} MB")
     for number, one in enumerate(found.rounds, 1):
         print(
             f"  round {number}: wall {one.our_seconds:.1f} s to {one.bare.seconds:.1f} s: {one.ratio:.2f}"
@@ -179,8 +155,9 @@ def show(found: Compared) -> None:
     ours = max(one.ours.peak for one in found.rounds)
     bare = max(one.bare.peak for one in found.rounds)
     print(
-        f"  time ratio {_said(found.ratio, MOST_TIME, '.2f')}   of cpu time {_said(found.cpu_ratio, MOST_TIME, '.2f')}"
-        f"   memory over the framework: {_said(found.in_weights(ours), MOST_WEIGHTS, '.2f')} W"
+        f"  time ratio {_said(found.ratio, case.most_time, '.2f')}"
+        f"   of cpu time {_said(found.cpu_ratio, case.most_time, '.2f')}"
+        f"   memory over the framework: {_said(found.in_weights(ours), case.most_weights, '.2f')} W"
         f" (bare {found.in_weights(bare):.2f} W)"
     )
     worst = max(found.rounds, key=lambda one: one.ours.peak)
@@ -209,9 +186,9 @@ def show_starts(rows: list[dict[str, Any]]) -> None:
 
 def _plain(found: Compared) -> dict[str, Any]:
     return {
-        "name": found.name,
-        "weights": found.weights,
-        "framework": found.framework,
+        "name": found.case.name,
+        "weights": found.case.weights,
+        "framework": found.case.framework,
         "ratio": found.ratio,
         "cpu_ratio": found.cpu_ratio,
         "memory_in_weights": found.in_weights(max(one.ours.peak for one in found.rounds)),
@@ -240,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round")
-    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--models", nargs="*", choices=list(CASES), default=list(CASES))
     asked = parser.parse_args()
     about = header()
     print("  ".join(f"{name} {value}" for name, value in about.items()))
@@ -249,7 +226,8 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory(prefix="deploykit-bench-") as folder:
         for name in asked.models:
-            found.append(compare(name, 1 if asked.quick else asked.rounds, Path(folder)))
+            case = CASES[name](name, Path(folder))
+            found.append(compare(case, 1 if asked.quick else asked.rounds, Path(folder)))
             show(found[-1])
     RESULTS.mkdir(exist_ok=True)
     report = {"about": about, "starts": rows, "models": [_plain(one) for one in found]}

@@ -50,6 +50,20 @@ Factory = Annotated[
 FactoryArgs = Annotated[str | None, typer.Option(metavar="JSON", help="Its arguments: '{\"num_classes\": 10}'.")]
 Trust = Annotated[bool, typer.Option("--trust-pickle", help="Load a pickle, which runs code from the file.")]
 Python = Annotated[str | None, typer.Option(metavar="PATH", help="Run the framework in another Python interpreter.")]
+Key = Annotated[str | None, typer.Option("--signature", metavar="KEY", help="Signature of a SavedModel or .tflite.")]
+Custom = Annotated[
+    Path | None,
+    typer.Option("--custom-objects", metavar="FILE.py", help="Classes and functions that a Keras file names."),
+]
+GraphInputs = Annotated[
+    str | None, typer.Option("--inputs", metavar="A,B", help="Operations of a frozen GraphDef that are its inputs.")
+]
+GraphOutputs = Annotated[
+    str | None, typer.Option("--outputs", metavar="A,B", help="Operations of a frozen GraphDef that are its outputs.")
+]
+Layout = Annotated[
+    str | None, typer.Option(metavar="nchw", help="Take images channels first, where TensorFlow has them last.")
+]
 Static = Annotated[bool, typer.Option("--static", help="Fix the batch axis too.")]
 
 
@@ -64,7 +78,9 @@ def _root(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="The trained model: .pt2, TorchScript, state_dict, ... or .onnx.")],
+    source: Annotated[
+        Path, typer.Argument(help="The trained model: of PyTorch, Keras, TensorFlow or TFLite, or .onnx.")
+    ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file to write.")] = None,
     inputs: Inputs = None,
     data: Samples = None,
@@ -75,6 +91,11 @@ def convert(
     trust_pickle: Trust = False,
     python: Python = None,
     static: Static = False,
+    signature: Key = None,
+    custom_objects: Custom = None,
+    graph_inputs: GraphInputs = None,
+    graph_outputs: GraphOutputs = None,
+    layout: Layout = None,
     exporter: Annotated[str, typer.Option(help="auto, dynamo or torchscript.")] = "auto",
     opset: Annotated[int | None, typer.Option(min=7, help="ai.onnx opset to write; 20 if nothing is said.")] = None,
     for_runtime: Annotated[
@@ -94,6 +115,9 @@ def convert(
     deploykit convert model.pt --trust-pickle --input 'x:float32[batch,3,224,224]'
     deploykit convert bert.pt --factory bert.py:make \\
         --input 'input_ids:int64[batch,seq]' --input 'attention_mask:int64[batch,seq]'
+    deploykit convert model.keras
+    deploykit convert saved_model/ --signature serving_default --layout nchw
+    deploykit convert frozen.pb --inputs image --outputs logits --input keep_prob=1
     """
     del debug
     with console.progress() as step:
@@ -113,6 +137,11 @@ def convert(
             inputs=inputs or (),
             data=data,
             static=static,
+            signature=signature,
+            custom_objects=str(custom_objects) if custom_objects else None,
+            graph_inputs=_names(graph_inputs),
+            graph_outputs=_names(graph_outputs),
+            layout=layout,
         )
     _show(made, console.show_conversion, as_json)
 
@@ -132,6 +161,11 @@ def validate(
     trust_pickle: Trust = False,
     python: Python = None,
     static: Static = False,
+    signature: Key = None,
+    custom_objects: Custom = None,
+    graph_inputs: GraphInputs = None,
+    graph_outputs: GraphOutputs = None,
+    layout: Layout = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -159,6 +193,11 @@ def validate(
             inputs=inputs or (),
             data=data,
             static=static,
+            signature=signature,
+            custom_objects=str(custom_objects) if custom_objects else None,
+            graph_inputs=_names(graph_inputs),
+            graph_outputs=_names(graph_outputs),
+            layout=layout,
         )
     _show(verdict, console.show_verdict, as_json)
     if not verdict.passed:
@@ -195,6 +234,10 @@ def list_plugins(
     """List exporters, backends and metrics, or the options of one."""
     found = deploykit.plugins(name)
     _show({"plugins": found} if as_json else found, console.show_plugins, as_json)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _show(result: Any, show: Callable[[Any], None], as_json: bool) -> None:

@@ -93,7 +93,7 @@ def show_conversion(made: "Conversion") -> None:
 def _floor(verdict: "Verdict") -> str:
     ways = {
         "float64": "noise floor from the source in float64",
-        "ulp": "noise floor from the source moved by an ulp",
+        "ulp": "noise floor from the spread of the source's own answers",
     }
     return ways.get(verdict.method, verdict.method)
 

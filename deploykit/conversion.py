@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 from deploykit import workspace
 from deploykit.artifact import Artifact, Format, Staging, sha256, staging
-from deploykit.backends import Asked, Loading, Session, backend_for
+from deploykit.backends import Asked, Loading, Session, backend_for, check_options
 from deploykit.child import Step, silent
 from deploykit.errors import ModelError, NotEquivalent, UsageError, ValueDependent
 from deploykit.exporters import EXPORTERS, OPSET, Exporter
@@ -82,6 +82,8 @@ def convert(  # noqa: PLR0913 - the options of the command
     from deploykit.runtimes import installed_limits, limits
 
     origin = Artifact.open(source)
+    asked = Asked(**loading)
+    check_options(origin, asked)
     target = _target(origin, output)
     allowed = limits(for_runtime) if for_runtime else installed_limits()
     if opset is not None and opset > allowed.opset:
@@ -89,9 +91,11 @@ def convert(  # noqa: PLR0913 - the options of the command
             f"onnxruntime {for_runtime or 'as installed'} takes opset {allowed.opset} at most, not {opset}",
             fix=f"--opset {allowed.opset}",
         )
-    chosen = EXPORTERS.make(_exporter_for(origin), exporter=exporter, opset=opset or min(OPSET, allowed.opset))
-    raise_to = (opset or (allowed.opset if for_runtime else None)) if origin.format is Format.ONNX else None
-    work = Work(origin, Asked(**loading), chosen, allowed.ir, raise_to, samples, seed, step)
+    name = _exporter_for(origin)
+    wanted = min(opset or min(OPSET, allowed.opset), EXPORTERS.kind(name).newest)
+    chosen = EXPORTERS.make(name, exporter=exporter, opset=wanted)
+    raise_to = (opset or (allowed.opset if for_runtime else None)) if origin.format is Format.ONNX else opset
+    work = Work(origin, asked, chosen, allowed.ir, raise_to, samples, seed, step)
     with staging(target.parent) as stage:
         return _converted(work, target, stage)
 
@@ -105,7 +109,7 @@ class Work:
     exporter: Exporter
     highest_ir: int
     opset: int | None
-    """The opset to change the file to after the export, if any."""
+    """The opset to change the file to after the export, where it is another; None for that of the export."""
     samples: int
     seed: int
     step: Step

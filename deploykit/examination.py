@@ -31,6 +31,8 @@ OLDEST = {
     "torch": "2.9",
     "onnxscript": "0.5.4",
     "safetensors": "0.4",
+    "tensorflow": "2.18",
+    "tf2onnx": "1.17",
 }
 """The same as in pyproject.toml, which a test holds it to."""
 PARTNERS = {"torch": (("onnxscript",), "torch"), "tensorflow": (("tf2onnx",), "tensorflow")}

@@ -49,6 +49,10 @@ class Golden:
     notes: tuple[str, ...] = ()
     tables: Mapping[str, str] = field(default_factory=dict)
     """sha256 of each table that inputs look rows up in, by name: samples can't reach every row of a large one."""
+    quanta: Mapping[str, float] = field(default_factory=dict)
+    """Size of one quantum of each output that the source quantizes, in the output's own unit."""
+    limit: float | None = None
+    """The largest noise ratio of a right artifact, where the source's own arithmetic is coarse; None: the usual one."""
 
     @property
     def samples(self) -> int:
@@ -75,6 +79,8 @@ class Golden:
             "source": dict(self.source),
             "notes": list(self.notes),
             "tables": dict(self.tables),
+            "quanta": dict(self.quanta),
+            "limit": self.limit,
         }
         arrays = {
             f"{kind}/{number}/{name}": array
@@ -96,7 +102,9 @@ class Golden:
                 about = json.loads(archive.read(CONTENT))
                 cases = tuple(_read_case(archive, number, about["method"]) for number in range(about["cases"]))
             signature = Signature(tuple(map(_spec, about["inputs"])), tuple(map(_spec, about["outputs"])))
-            return cls(signature, cases, about["method"], about["source"], tuple(about["notes"]), about["tables"])
+            coarse = {"quanta": about.get("quanta", {}), "limit": about.get("limit")}
+            notes = tuple(about["notes"])
+            return cls(signature, cases, about["method"], about["source"], notes, about["tables"], **coarse)
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise ModelError(
                 f"{path} is no golden, or is damaged: {error}", fix="make it again with deploykit convert"

@@ -89,7 +89,8 @@ def test_versions_are_compared_as_numbers(version: str, count: int) -> None:
 
 def test_the_oldest_versions_are_those_of_pyproject() -> None:
     project: Any = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["torch"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["torch"], *extras["tensorflow"]]
     assert dict(line.split(">=") for line in wanted) == OLDEST
 
 

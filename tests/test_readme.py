@@ -12,9 +12,9 @@ _NUMBER = re.compile(r"\d[\d.e+-]*|inf")
 
 
 def test_the_commands_of_readme_print_what_readme_shows(tmp_path: Path) -> None:
-    example = ROOT / "examples" / "digits_pytorch.py"
-    shutil.copy(example, tmp_path)
-    subprocess.run([sys.executable, example.name, "."], cwd=tmp_path, check=True, capture_output=True)
+    for example in ("digits_pytorch.py", "digits_keras.py"):
+        shutil.copy(ROOT / "examples" / example, tmp_path)
+        subprocess.run([sys.executable, example, "."], cwd=tmp_path, check=True, capture_output=True)
     blocks = _BLOCK.findall((ROOT / "README.md").read_text())
     assert len(blocks) >= 3
     for block in blocks:

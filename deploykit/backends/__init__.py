@@ -10,7 +10,7 @@ from typing import ClassVar, TypedDict
 
 from deploykit.artifact import Artifact, Format
 from deploykit.child import Step, silent
-from deploykit.errors import UsageError
+from deploykit.errors import UsageError, nearest
 from deploykit.plugin import Registry
 from deploykit.recording import Answer
 from deploykit.tensors import Signature, Tensors, TensorSpec
@@ -26,6 +26,11 @@ class Loading(TypedDict, total=False):
     inputs: Sequence[str]
     data: Path | None
     static: bool
+    signature: str | None
+    custom_objects: str | None
+    graph_inputs: Sequence[str]
+    graph_outputs: Sequence[str]
+    layout: str | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ class Asked:
     """Samples as .npz."""
     static: bool = False
     """Whether the batch axis is fixed too."""
+    signature: str | None = None
+    """Key of the signature of a SavedModel or TFLite file."""
+    custom_objects: str | None = None
+    """Python file with the classes and functions that a Keras file names."""
+    graph_inputs: Sequence[str] = ()
+    """Operations of a frozen GraphDef that are its inputs."""
+    graph_outputs: Sequence[str] = ()
+    """Operations of a frozen GraphDef that are its outputs."""
+    layout: str | None = None
+    """``nchw``: inputs of four axes go into the ONNX file channels first; else as the source has them."""
 
 
 class Session(ABC):
@@ -57,6 +72,10 @@ class Session(ABC):
     """sha256 of the tables that rows are looked up in, by name; empty where that is not known."""
     versions: dict[str, str]
     """What runs it: ``{"torch": "2.13.0"}``."""
+    quanta: Mapping[str, float] = MappingProxyType({})
+    """Size of one quantum of each output that is quantized, in the output's own unit."""
+    limit: float | None = None
+    """The largest noise ratio of a right artifact, where the source's own arithmetic is coarse; None: the usual one."""
 
     @property
     def peak_bytes(self) -> int:
@@ -115,6 +134,39 @@ def backend_for(format_: Format) -> Backend:
         if format_ in BACKENDS.kind(name).formats:
             return BACKENDS.make(name)
     raise KeyError(format_)
+
+
+_KERAS = frozenset({Format.KERAS, Format.KERAS_H5})
+_TENSORFLOW = _KERAS | {Format.SAVED_MODEL, Format.GRAPH_DEF, Format.TFLITE}
+_FITS = {
+    "signature": frozenset({Format.SAVED_MODEL, Format.TFLITE}),
+    "custom_objects": _KERAS,
+    "graph_inputs": frozenset({Format.GRAPH_DEF}),
+    "graph_outputs": frozenset({Format.GRAPH_DEF}),
+    "layout": _TENSORFLOW,
+    "factory": frozenset(Format) - (_TENSORFLOW - _KERAS),
+    "factory_args": frozenset(Format) - (_TENSORFLOW - _KERAS),
+}
+_LAYOUTS = ("nhwc", "nchw")
+
+
+def check_options(artifact: Artifact, asked: Asked) -> None:
+    """Refuse what says nothing about a source of this format, before anything is loaded.
+
+    Raises:
+        UsageError: an option is not for this format, or has no such value.
+    """
+    for name, formats in _FITS.items():
+        if getattr(asked, name) and artifact.format not in formats:
+            option = f"--{name.removeprefix('graph_').replace('_', '-')}"
+            raise UsageError(
+                f"{option} says nothing about {artifact.path}, which is {artifact.format}",
+                fix=f"leave it out; it is for {', '.join(sorted(formats))}",
+            )
+    if asked.layout not in (None, *_LAYOUTS):
+        raise UsageError(
+            f"there is no layout '{asked.layout}'{nearest(asked.layout, _LAYOUTS)}", fix="--layout nchw or nhwc"
+        )
 
 
 def described(asked: Asked) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:

@@ -7,6 +7,7 @@ The child ends when its standard input does, so that it can't outlive the parent
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,10 @@ Step = Callable[[str], None]
 """Takes a sentence about what goes on now."""
 
 _SHOWN = 25
+_CHATTER = re.compile(r"I\d{4} |.* I tensorflow/|WARNING: All log messages before absl")
+"""What TensorFlow says of every start."""
 _OLDEST_PYTHON = (3, 11)
+_IMPORTED = {"pytorch": "torch", "tensorflow": "tensorflow"}
 
 # The other interpreter gets this package by its place, and nothing else of what is installed beside it.
 _BOOTSTRAP = """
@@ -49,7 +53,7 @@ class Child:
     def __init__(
         self, framework: str, *, python: str | None = None, paths: tuple[str, ...] = (), step: Step = silent
     ) -> None:
-        """Start Python with the code for ``framework`` (pytorch), its import path beginning with ``paths``.
+        """Start Python with the code for ``framework`` (pytorch, tensorflow), its import path beginning with ``paths``.
 
         Raises:
             UsageError: ``python`` can't be started.
@@ -149,7 +153,7 @@ class Child:
 
     def _death(self) -> DeploykitError:
         code = self._process.wait()
-        tail = [line for line in self.log().splitlines() if line.strip()][-_SHOWN:]
+        tail = [line for line in self.log().splitlines() if line.strip() and not _CHATTER.match(line)][-_SHOWN:]
         if code >= 0:
             why = f"ended with exit code {code}"
         elif -code == signal.SIGKILL:
@@ -159,7 +163,11 @@ class Child:
         peak = f", {self.peak_bytes / 1e9:.1f} GB at its largest before" if self.peak_bytes else ""
         fix = {
             -signal.SIGKILL: "use a machine with more memory, or smaller inputs with --input",
-        }.get(code, "look at the lines above; with a broken installation: pip install --force-reinstall torch")
+        }.get(
+            code,
+            "look at the lines above; with a broken installation: pip install --force-reinstall"
+            f" {_IMPORTED[self.framework]}",
+        )
         return ModelError(f"the {self.framework} process {why} while {self._doing}{peak}", fix=fix, details=tail)
 
 

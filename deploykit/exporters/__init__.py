@@ -18,6 +18,8 @@ class Exporter(ABC):
     """Turns a running source into an ONNX file, in one or several ways."""
 
     formats: ClassVar[frozenset[Format]]
+    newest: ClassVar[int] = 1000
+    """The newest opset that it writes itself; what is asked beyond that, onnx converts to."""
     exporter: str = field(default="auto", metadata={"help": "which of the framework's exporters; auto tries each"})
     opset: int = field(default=OPSET, metadata={"help": "ai.onnx opset to write"})
 

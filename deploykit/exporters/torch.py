@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, Session, described
-from deploykit.backends.torch import Torch, TorchSession
+from deploykit.backends._child import ChildSession
+from deploykit.backends.torch import Torch
 from deploykit.errors import UsageError, nearest
 from deploykit.exporters import Exporter
 
@@ -48,7 +49,7 @@ class TorchExporter(Exporter):
 
     def export(self, session: Session, target: Path, way: str) -> list[str]:
         """Have the child write the source."""
-        assert isinstance(session, TorchSession)
+        assert isinstance(session, ChildSession)
         return session.export(target, way, self.opset)
 
     def reproducer(self, source: Artifact, asked: Asked, session: Session) -> str | None:

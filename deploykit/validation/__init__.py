@@ -6,7 +6,7 @@ from typing import Unpack
 
 from deploykit import workspace
 from deploykit.artifact import Artifact, Format
-from deploykit.backends import Asked, Loading, backend_for
+from deploykit.backends import Asked, Loading, backend_for, check_options
 from deploykit.child import Step, silent
 from deploykit.errors import UsageError
 from deploykit.golden import Golden
@@ -74,6 +74,7 @@ def _from_source(
 
     if source.format is Format.GOLDEN:
         return _from_golden(source.path)
+    check_options(source, asked)
     graph = load(model.path)
     own = asked.inputs
     if not own:  # the artifact says what goes in

@@ -4,17 +4,16 @@ Nothing is taken for granted: the union of both sides' output names, presence, s
 only then the noise ratio, in float64.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-
-import numpy as np
+from functools import partial
 
 from deploykit.backends import Session
 from deploykit.errors import ModelError
 from deploykit.golden import Case, Golden, rows
-from deploykit.metrics import measure_all
-from deploykit.tensors import Array, Signature, Tensors, TensorSpec
-from deploykit.validation.tolerance import COARSE, LIMIT, Errors, Ratio, limit, noise_ratio
+from deploykit.tensors import Signature, Tensors, TensorSpec
+from deploykit.validation.judge import Bounds, judge
+from deploykit.validation.tolerance import COARSE, limit
 from deploykit.validation.verdict import Check, Verdict
 
 
@@ -34,9 +33,10 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
     if all(check.passed for check in contract):
         answers, refused = _answers(golden, session)
     names = _names(golden, answers)
-    judged = [_judge(name, answers, precision, session.rounding(name)) for name in names] if answers else []
+    bounds = partial(_bounds, golden, precision)
+    judged = [judge(name, answers, bounds(name, session)) for name in names] if answers else []
     if any(map(_may_be_coarse, judged)):
-        judged = _judge_finer(golden, session, judged, precision)
+        judged = _judge_finer(golden, session, judged, bounds)
     values = sum(
         case.outputs[name].size for case, answer in answers for name in names if name in answer and name in case.outputs
     )
@@ -50,6 +50,11 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
         method=golden.method,
         notes=golden.notes,
     )
+
+
+def _bounds(golden: Golden, precision: str, name: str, session: Session) -> Bounds:
+    most = limit(precision) if golden.limit is None else golden.limit
+    return Bounds(most, session.rounding(name), golden.quanta.get(name))
 
 
 def _answers(golden: Golden, session: Session) -> tuple[list[tuple[Case, Tensors]], list[Check]]:
@@ -75,13 +80,15 @@ def _may_be_coarse(check: Check) -> bool:
     return not check.passed and bool(check.limit) and (check.value or 0) <= (check.limit or 0) * COARSE
 
 
-def _judge_finer(golden: Golden, session: Session, judged: Sequence[Check], precision: str) -> list[Check]:
+def _judge_finer(
+    golden: Golden, session: Session, judged: Sequence[Check], bounds: Callable[[str, Session], Bounds]
+) -> list[Check]:
     """Judge again, in finer arithmetic, what may have failed by the runtime's own; the rest stays as it is."""
     with session.finer() as fine:
         answers, refused = _answers(golden, fine) if fine is not None else ([], [])
         if fine is None or refused:
             return list(judged)
-        again = {check.what: _judge(check.what, answers, precision, fine.rounding(check.what)) for check in judged}
+        again = {check.what: judge(check.what, answers, bounds(check.what, fine)) for check in judged}
     return [
         _excused(check, again[check.what]) if _may_be_coarse(check) and again[check.what].passed else check
         for check in judged
@@ -149,99 +156,4 @@ def _refusal(error: ModelError, golden: Golden) -> Check:
         passed=False,
         rule="runs on every input that the source takes",
         why=f"{baked}{error.message}: {'; '.join(error.details)}",
-    )
-
-
-def _judge(name: str, answers: Sequence[tuple[Case, Tensors]], precision: str, rounding: float) -> Check:
-    for case, answer in answers:
-        wrong = _form(name, case, answer)
-        if wrong:
-            return Check(
-                name, passed=False, rule="present, of the source's shape and dtype, finite where it is", why=wrong
-            )
-    arrays = [(case.reference[name], case.noisy[name], answer[name]) for case, answer in answers]
-    dtype = answers[0][0].outputs[name].dtype
-    if dtype.kind not in "fc":
-        return _judge_discrete(name, arrays)
-    errors = [_errors(*case) for case in arrays]
-    if not any(np.any(~np.isnan(case.outputs[name])) for case, _ in answers):
-        empty = not sum(case.reference.size for case in errors)
-        why = f"{'empty' if empty else 'NaN throughout'}: no value was compared"
-        return Check(name, passed=False, rule="values to compare", why=why)
-    return _judge_real(name, errors, noise_ratio(errors, str(dtype), rounding), limit(precision))
-
-
-def _form(name: str, case: Case, answer: Tensors) -> str | None:
-    """Say what keeps an output from being compared at all, or None."""
-    if name not in case.outputs:
-        return "the source has no such output"
-    if name not in answer:
-        return "missing"
-    own, found = case.outputs[name], answer[name]
-    given = ", ".join(f"{key} {list(array.shape)}" for key, array in case.inputs.items())
-    if found.dtype != own.dtype:
-        return f"is {found.dtype}, the source's is {own.dtype}"
-    if found.shape != own.shape:
-        return f"has shape {list(found.shape)} where the source's has {list(own.shape)}, on {given}"
-    if own.dtype.kind in "fc":
-        return _infinite(own, found, given)
-    return None
-
-
-def _infinite(own: Array, found: Array, given: str) -> str | None:
-    for word, test in (("NaN", np.isnan), ("+inf", np.isposinf), ("-inf", np.isneginf)):
-        if own.dtype.kind == "c" and word != "NaN":
-            continue
-        apart = np.argwhere(test(own) != test(found))
-        if len(apart):
-            index = tuple(int(part) for part in apart[0])
-            return (
-                f"{word} in other places than the source's: {len(apart)} values, the first at {list(index)}, on {given}"
-            )
-    return None
-
-
-def _errors(reference: Array, noisy: Array, candidate: Array) -> Errors:
-    """Give the three in float64; complex numbers as pairs, and zero wherever one is not finite."""
-    kind, real = (np.complex128, np.float64) if reference.dtype.kind == "c" else (np.float64, np.float64)
-    finite = np.isfinite(reference) & np.isfinite(noisy) & np.isfinite(candidate)
-    parts = (np.atleast_1d(np.where(finite, part, 0).astype(kind)) for part in (reference, noisy, candidate))
-    return Errors(*(np.ascontiguousarray(part).view(real) for part in parts))
-
-
-def _judge_real(name: str, cases: Sequence[Errors], ratio: Ratio, most: float) -> Check:
-    passed = bool(ratio.value <= most)
-    why = f"errs {ratio.error:.2g} where the source errs {ratio.floor:.2g}"
-    return Check(
-        name,
-        passed=passed,
-        rule=f"noise ratio at most {most:g}",
-        why=why if passed or ratio.where == "whole" else f"{why}, worst in {ratio.where}",
-        value=ratio.value,
-        limit=most,
-        figures=measure_all(
-            np.concatenate([case.reference.ravel() for case in cases]),
-            np.concatenate([case.candidate.ravel() for case in cases]),
-        ),
-    )
-
-
-_OPEN = 2.0**-20
-"""The share of decisions that lie so near to their threshold that rounding settles them."""
-
-
-def _judge_discrete(name: str, cases: Sequence[tuple[Array, Array, Array]]) -> Check:
-    """Judge whole numbers, bools and texts: equal, but for as many as the source itself leaves open, ten times."""
-    total = sum(reference.size for reference, _, _ in cases)
-    wrong = sum(int(np.sum(reference != candidate)) for reference, _, candidate in cases)
-    own = sum(int(np.sum(reference != noisy)) for reference, noisy, _ in cases)
-    allowed = int(LIMIT * max(own, total * _OPEN))
-    why = f"{wrong} of {total} values differ" + (f"; of the source's own, {own} change with rounding" if own else "")
-    return Check(
-        name,
-        passed=wrong <= allowed and total > 0,
-        rule="equal" if not allowed else f"at most {allowed} values differ",
-        why=why if total else "empty: no value was compared",
-        value=float(wrong),
-        limit=float(allowed),
     )

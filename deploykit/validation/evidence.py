@@ -91,7 +91,8 @@ def make_golden(
     else:
         inputs = _made_up(session, graph, signature, seed, batched=batched)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
-    golden = replace(record(session, signature, inputs, origin, batched=batched), tables=table_hashes(graph))
+    recorded = record(session, signature, inputs, origin, batched=batched)
+    golden = replace(recorded, tables=table_hashes(graph), quanta=dict(session.quanta), limit=session.limit)
     if data is not None:
         return golden
     unvaried = _unvaried(golden)

@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from deploykit.tensors import Tensors, TensorSpec
+from deploykit.tensors import Array, Tensors, TensorSpec
 
 Run = Callable[[Tensors], Tensors]
 """Takes arrays by input name and gives arrays by output name."""
@@ -39,6 +39,8 @@ class Port:
     """As numpy names it, or ``string``, ``resource``, ``variant``."""
     shape: tuple[int | None, ...] | None
     """None in place of a size is free; None for the whole: not even the number of axes is known."""
+    assumed: bool = False
+    """Whether the source does not say the dtype, and this is what most take."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Frozen:
     """The placeholder of each input, as a tensor's name: ``{"image": "image:0"}``."""
     outputs: Mapping[str, str]
     """The tensor of each output."""
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    """Constants too large for a graph, by the name of the placeholder that stands for each."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,19 @@ class Model(ABC):
         """
         raise NotImplementedError
 
+    def quanta(self) -> dict[str, float]:
+        """Give the size of one quantum of each quantized output, in the output's own unit."""
+        return {}
 
-class GraphModel(Model):
-    """A source that can be frozen into a graph: all of TensorFlow but TFLite."""
+    def limit(self) -> float | None:
+        """Give the largest noise ratio of a right artifact, where the source's own arithmetic is coarse; or None."""
+        return None
 
-    fixed: Mapping[str, Any] = {}
-    """Inputs that are held at a value."""
+    def random_inputs(self) -> tuple[str, ...]:
+        """List the inputs without axes that steer what is drawn at random, such as ``keep_prob``."""
+        return ()
 
-    @abstractmethod
-    def freeze(self, inputs: tuple[TensorSpec, ...]) -> Frozen:
-        """Give the graph with its weights as constants, traced with these inputs where it has to be traced."""
+
+def operation(tensor: str) -> str:
+    """Give the operation that a tensor's name, or a node's input, is of: ``conv`` of ``conv:0`` and of ``^conv``."""
+    return tensor.removeprefix("^").partition(":")[0]

@@ -1,0 +1,83 @@
+"""A source that is alive in its framework's child process: what every framework's session has in common."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploykit.backends import Session
+from deploykit.child import Child
+from deploykit.errors import ModelError
+from deploykit.recording import Answer
+from deploykit.samples import read_npz
+from deploykit.tensors import Signature, Tensors, TensorSpec, write_npz
+
+
+class ChildSession(Session):
+    """A source that runs in its child, and is exported there."""
+
+    def __init__(self, child: Child, told: Mapping[str, Any]) -> None:
+        """Take the child in which the source is loaded, and what it has told of it."""
+        self.child = child
+        self.signature = Signature(
+            tuple(map(TensorSpec.parse, told["inputs"])), tuple(map(TensorSpec.parse, told["outputs"]))
+        )
+        self.notes = tuple(told["notes"])
+        self.versions = told["versions"]
+        self.quanta = told.get("quanta", {})
+        self.limit = told.get("limit")
+        self._sizes: dict[str, int] = told["sizes"]
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest resident memory that the child has told of."""
+        return self.child.peak_bytes
+
+    def sizes(self) -> dict[str, int]:
+        """Give the sizes of the example that the source was loaded with."""
+        return self._sizes
+
+    def export(self, target: Path, exporter: str, opset: int) -> list[str]:
+        """Write the source as ONNX with one of its framework's exporters, and give what there is to say of it.
+
+        Raises:
+            ModelError: that exporter can't.
+        """
+        said: list[str] = self.child.call(
+            "export", f"exporting with {exporter}, opset {opset}", target=str(target), exporter=exporter, opset=opset
+        )
+        return said
+
+    def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
+        """Run every case in the child; tensors go there and back as files."""
+        words = {"source": "running the source", "exact": "running the source in float64"}
+        files = [
+            (self.child.scratch / f"{number}.in.npz", self.child.scratch / f"{number}.out.npz")
+            for number in range(len(cases))
+        ]
+        for case, (given, _) in zip(cases, files, strict=True):
+            write_npz(given, case)
+        failures = self.child.call(
+            "run",
+            f"{words.get(mode, 'running the source moved by an ulp')} on {len(cases)} inputs",
+            cases=[[str(given), str(found)] for given, found in files],
+            mode=mode,
+        )
+        return [_answer(found, failure) for (_, found), failure in zip(files, failures, strict=True)]
+
+
+def _answer(found: Path, failure: list[str] | None) -> Answer:
+    if failure is not None:
+        return ModelError(
+            f"the source itself fails {failure[0]}", fix="give --input or --data that it takes", details=failure
+        )
+    with np.load(found, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def example_from(data: Path, specs: Sequence[TensorSpec], child: Child) -> str:
+    """Write the first two of the user's samples where the child finds them; axis 0 is the batch."""
+    path = child.scratch / "example.npz"
+    write_npz(path, next(iter(read_npz(data, specs, limit=2, batch=2))))
+    return str(path)

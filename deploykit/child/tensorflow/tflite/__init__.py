@@ -1,0 +1,1 @@
+"""TFLite files: reading them, running them, and writing them as ONNX."""
