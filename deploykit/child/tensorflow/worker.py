@@ -1,6 +1,7 @@
 """The work that the child does with one TensorFlow source: load it, run it, export it."""
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -162,7 +163,9 @@ class Worker:
 
     def export(self, target: str, exporter: str, opset: int) -> list[str]:  # noqa: ARG002 - there is one
         """Write the model as ONNX; give what there is to say of it."""
-        return self.model.export(Order(target, opset, self.specs, self.nchw))
+        notes = self.model.export(Order(target, opset, self.specs, self.nchw))
+        gc.collect()  # tf2onnx's graphs hold the weights, and go in cycles
+        return notes
 
     def run(self, cases: list[list[str]], mode: str) -> list[list[str] | None]:
         """Run the source on .npz files of tensors, and write what it gives to others.

@@ -22,9 +22,12 @@ class GraphModel(Model):
     @contextmanager
     def variant(self, mode: str, inputs: tuple[TensorSpec, ...]) -> Iterator[Run]:
         """Give the frozen graph in float64, or with its weights moved."""
-        frozen = apart(self.freeze(inputs))
-        with running(in_float64(frozen) if mode == "exact" else moved(frozen, seed=1)) as run:
+        with running(self._changed(mode, inputs)) as run:
             yield run
+
+    def _changed(self, mode: str, inputs: tuple[TensorSpec, ...]) -> Frozen:
+        frozen = apart(self.freeze(inputs))
+        return in_float64(frozen) if mode == "exact" else moved(frozen, seed=1)
 
     def export(self, order: Order) -> list[str]:
         """Write the frozen graph with tf2onnx."""
