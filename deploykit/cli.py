@@ -12,6 +12,31 @@ import typer
 import deploykit
 from deploykit import console
 from deploykit.errors import DeploykitError, ModelError, UsageError
+from deploykit.options import (
+    Atol,
+    Baseline,
+    Count,
+    Custom,
+    Debug,
+    Factory,
+    FactoryArgs,
+    GraphInputs,
+    GraphOutputs,
+    Html,
+    Inputs,
+    Json,
+    Junit,
+    Key,
+    Layout,
+    Markdown,
+    Python,
+    Rtol,
+    Samples,
+    Seed,
+    Static,
+    Trust,
+    UpdateBaseline,
+)
 
 app = typer.Typer(
     name="deploykit",
@@ -27,44 +52,6 @@ app = typer.Typer(
 INTERRUPTED = 130
 BUG = 70
 """EX_SOFTWARE of sysexits.h."""
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="NAME:DTYPE[DIMS]",
-        help="An input, as in 'x:float32[batch,3,224,224]'; a word in place of a number is a dynamic axis. Repeatable:"
-        " by keyword where it is named as a parameter of forward, else in order. NAME=VALUE gives an argument that is"
-        " no tensor.",
-    ),
-]
-Samples = Annotated[Path | None, typer.Option("--data", help="Samples as .npz: arrays by name, first axis = samples.")]
-Count = Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")]
-Factory = Annotated[
-    str | None,
-    typer.Option(metavar="PLACE:CALLABLE", help="What makes the module: package.module:callable or file.py:callable."),
-]
-FactoryArgs = Annotated[str | None, typer.Option(metavar="JSON", help="Its arguments: '{\"num_classes\": 10}'.")]
-Trust = Annotated[bool, typer.Option("--trust-pickle", help="Load a pickle, which runs code from the file.")]
-Python = Annotated[str | None, typer.Option(metavar="PATH", help="Run the framework in another Python interpreter.")]
-Key = Annotated[str | None, typer.Option("--signature", metavar="KEY", help="Signature of a SavedModel or .tflite.")]
-Custom = Annotated[
-    Path | None,
-    typer.Option("--custom-objects", metavar="FILE.py", help="Classes and functions that a Keras file names."),
-]
-GraphInputs = Annotated[
-    str | None, typer.Option("--inputs", metavar="A,B", help="Operations of a frozen GraphDef that are its inputs.")
-]
-GraphOutputs = Annotated[
-    str | None, typer.Option("--outputs", metavar="A,B", help="Operations of a frozen GraphDef that are its outputs.")
-]
-Layout = Annotated[
-    str | None, typer.Option(metavar="nchw", help="Take images channels first, where TensorFlow has them last.")
-]
-Static = Annotated[bool, typer.Option("--static", help="Fix the batch axis too.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -156,6 +143,13 @@ def validate(
     data: Samples = None,
     samples: Count = 32,
     seed: Seed = 0,
+    atol: Atol = None,
+    rtol: Rtol = None,
+    baseline: Baseline = None,
+    update_baseline: UpdateBaseline = False,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    html: Html = None,
     factory: Factory = None,
     factory_args: FactoryArgs = None,
     trust_pickle: Trust = False,
@@ -177,6 +171,8 @@ def validate(
     deploykit validate
     deploykit validate model.onnx
     deploykit validate model.onnx --against weights.pt --factory net.py:Net --data samples.npz
+    deploykit validate model.onnx --atol 1e-4 --atol logits=1e-3
+    deploykit validate model.onnx --junit verdict.xml --html verdict.html --baseline last.json
     """
     del debug
     with console.progress() as step:
@@ -185,6 +181,10 @@ def validate(
             against,
             samples=samples,
             seed=seed,
+            atol=atol or (),
+            rtol=rtol or (),
+            baseline=baseline,
+            update_baseline=update_baseline,
             step=step,
             factory=factory,
             factory_args=factory_args,
@@ -199,7 +199,11 @@ def validate(
             graph_outputs=_names(graph_outputs),
             layout=layout,
         )
+    from deploykit.reporting import publish
+
+    annotations = publish(verdict, {"junit": junit, "markdown": markdown, "html": html}, os.environ)
     _show(verdict, console.show_verdict, as_json)
+    typer.echo(annotations, nl=False, err=as_json)
     if not verdict.passed:
         raise typer.Exit(1)
 

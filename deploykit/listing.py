@@ -42,5 +42,6 @@ def _registries() -> tuple[Registry[Any], ...]:
     from deploykit.backends import BACKENDS
     from deploykit.exporters import EXPORTERS
     from deploykit.metrics import METRICS
+    from deploykit.validation.reports import REPORTS
 
-    return EXPORTERS, BACKENDS, METRICS
+    return EXPORTERS, BACKENDS, METRICS, REPORTS

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "deploykit"
 
 LAYERS = (
     ("cli",),
-    ("console",),
-    ("conversion", "inspection", "examination", "listing"),
+    ("console", "options"),
+    ("conversion", "inspection", "examination", "listing", "reporting"),
     ("exporters", "validation"),
     ("backends", "metrics"),
     ("recording",),

@@ -1,5 +1,6 @@
 """``deploykit validate``: does an artifact still answer as its source does?"""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -10,19 +11,25 @@ from deploykit.backends import Asked, Loading, backend_for, check_options
 from deploykit.child import Step, silent
 from deploykit.errors import UsageError
 from deploykit.golden import Golden
+from deploykit.validation.baseline import drift, keep
 from deploykit.validation.compare import compare
 from deploykit.validation.evidence import SAMPLES, find_golden, make_golden
+from deploykit.validation.fixed import Tolerances
 from deploykit.validation.verdict import Check, Verdict
 
 __all__ = ["Check", "Verdict", "compare", "validate"]
 
 
-def validate(
+def validate(  # noqa: PLR0913 - the options of the command
     artifact: str | Path | None = None,
     against: str | Path | None = None,
     *,
     samples: int = SAMPLES,
     seed: int = 0,
+    atol: Sequence[str | float] = (),
+    rtol: Sequence[str | float] = (),
+    baseline: str | Path | None = None,
+    update_baseline: bool = False,
     step: Step = silent,
     **loading: Unpack[Loading],
 ) -> Verdict:
@@ -33,6 +40,10 @@ def validate(
         against: a source, an ONNX file or a golden; the artifact's own golden where it is not given.
         samples: at most so many of the data.
         seed: of the synthesized inputs.
+        atol: a fixed tolerance in the place of the noise ratio: ``1e-3`` for all outputs, ``"logits=1e-3"`` for one.
+        rtol: the same in relation to the source's values; both add up.
+        baseline: the file of the last run's verdict; what has moved since fails.
+        update_baseline: write this verdict there instead, where it passes.
         step: takes a sentence about what goes on.
         loading: how to load the source, and ``data`` to use instead of synthesized inputs.
 
@@ -42,6 +53,7 @@ def validate(
     from deploykit.onnx_io import lineage, load
 
     asked = Asked(**loading)
+    tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
     model = Artifact.open(artifact or workspace.latest())
     if model.format is not Format.ONNX:
         raise UsageError(
@@ -59,7 +71,21 @@ def validate(
         golden, reference = _from_source(Artifact.open(against), model, asked, samples=samples, seed=seed, step=step)
     with backend_for(model.format).load(model, Asked(), step) as session:
         step("comparing")
-        return compare(golden, session, artifact=str(model.path), reference=reference)
+        verdict = compare(golden, session, artifact=str(model.path), reference=reference, tolerances=tolerances)
+    return _with_baseline(verdict, baseline, update=update_baseline)
+
+
+def _with_baseline(verdict: Verdict, path: str | Path | None, *, update: bool) -> Verdict:
+    """Add what has moved since the last run, or keep this one for the next."""
+    if path is None:
+        if update:
+            raise UsageError("--update-baseline writes a file, and none is named", fix="--baseline last.json")
+        return verdict
+    if not update:
+        return replace(verdict, checks=(*verdict.checks, *drift(verdict, Path(path))))
+    if verdict.passed:
+        keep(verdict, Path(path))
+    return verdict
 
 
 def _from_golden(path: Path) -> tuple[Golden, str]:

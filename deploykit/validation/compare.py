@@ -12,12 +12,21 @@ from deploykit.backends import Session
 from deploykit.errors import ModelError
 from deploykit.golden import Case, Golden, rows
 from deploykit.tensors import Signature, Tensors, TensorSpec
+from deploykit.validation.fixed import Tolerances
 from deploykit.validation.judge import Bounds, judge
 from deploykit.validation.tolerance import COARSE, limit
 from deploykit.validation.verdict import Check, Verdict
 
 
-def compare(golden: Golden, session: Session, *, artifact: str, reference: str, precision: str = "float32") -> Verdict:
+def compare(
+    golden: Golden,
+    session: Session,
+    *,
+    artifact: str,
+    reference: str,
+    precision: str = "float32",
+    tolerances: Tolerances | None = None,
+) -> Verdict:
     """Run an artifact on a golden's inputs and judge each output.
 
     Args:
@@ -26,14 +35,20 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
         artifact: what the verdict calls it.
         reference: what the verdict calls the source.
         precision: what the artifact computes in: ``float32`` or ``float16``.
+        tolerances: what the user fixes, in the place of the noise ratio.
+
+    Raises:
+        UsageError: a tolerance is for an output that is not there.
     """
+    fixed = tolerances or Tolerances()
+    fixed.check(spec.name for spec in golden.signature.outputs)
     contract = list(_contract(golden.signature, session.signature))
     answers: list[tuple[Case, Tensors]] = []
     refused: list[Check] = []
     if all(check.passed for check in contract):
         answers, refused = _answers(golden, session)
     names = _names(golden, answers)
-    bounds = partial(_bounds, golden, precision)
+    bounds = partial(_bounds, golden, precision, fixed)
     judged = [judge(name, answers, bounds(name, session)) for name in names] if answers else []
     if any(map(_may_be_coarse, judged)):
         judged = _judge_finer(golden, session, judged, bounds)
@@ -52,9 +67,9 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
     )
 
 
-def _bounds(golden: Golden, precision: str, name: str, session: Session) -> Bounds:
+def _bounds(golden: Golden, precision: str, fixed: Tolerances, name: str, session: Session) -> Bounds:
     most = limit(precision) if golden.limit is None else golden.limit
-    return Bounds(most, session.rounding(name), golden.quanta.get(name))
+    return Bounds(most, session.rounding(name), golden.quanta.get(name), fixed.of(name))
 
 
 def _answers(golden: Golden, session: Session) -> tuple[list[tuple[Case, Tensors]], list[Check]]:

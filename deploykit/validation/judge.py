@@ -8,6 +8,7 @@ import numpy as np
 from deploykit.golden import Case
 from deploykit.metrics import measure_all
 from deploykit.tensors import Array, Tensors
+from deploykit.validation.fixed import Fixed
 from deploykit.validation.tolerance import LIMIT, Errors, Ratio, noise_ratio
 from deploykit.validation.verdict import Check
 
@@ -22,6 +23,8 @@ class Bounds:
     """An absolute error that the artifact's runtime may add on top, in the unit of the output."""
     quantum: float | None = None
     """One step of an output that the source rounds to steps."""
+    fixed: Fixed | None = None
+    """A tolerance that the user fixes, in the place of all these."""
 
 
 def judge(name: str, answers: Sequence[tuple[Case, Tensors]], bounds: Bounds) -> Check:
@@ -37,12 +40,15 @@ def judge(name: str, answers: Sequence[tuple[Case, Tensors]], bounds: Bounds) ->
         return Check(name, passed=False, rule="present, of the source's shape and dtype, finite where it is", why=wrong)
     arrays = [(case.reference[name], case.noisy[name], answer[name]) for case, answer in answers]
     dtype = answers[0][0].outputs[name].dtype
-    if dtype.kind not in "fc" and bounds.quantum is None:
+    if dtype.kind not in "fc" and bounds.quantum is None and bounds.fixed is None:
         return _discrete(name, arrays)
     errors = [_errors(*case) for case in arrays]
     if not _values(errors) or not any(np.any(~np.isnan(case.outputs[name])) for case, _ in answers):
         why = f"{'NaN throughout' if _values(errors) else 'empty'}: no value was compared"
         return Check(name, passed=False, rule="values to compare", why=why)
+    if bounds.fixed is not None:
+        outputs = [_errors(case.outputs[name], case.outputs[name], answer[name]) for case, answer in answers]
+        return _fixed(name, outputs, bounds.fixed)
     if bounds.quantum is not None:
         return _quantized(name, errors, bounds, bounds.quantum)
     return _real(name, errors, noise_ratio(errors, str(dtype), bounds.rounding), bounds.most)
@@ -50,6 +56,25 @@ def judge(name: str, answers: Sequence[tuple[Case, Tensors]], bounds: Bounds) ->
 
 def _values(cases: Sequence[Errors]) -> int:
     return sum(case.reference.size for case in cases)
+
+
+def _fixed(name: str, cases: Sequence[Errors], tolerance: Fixed) -> Check:
+    """Judge by the tolerance that the user fixes, against the source as it runs."""
+    over = [
+        np.abs(case.candidate - case.reference) - tolerance.atol - tolerance.rtol * np.abs(case.reference)
+        for case in cases
+    ]
+    beyond = sum(int((one > 0).sum()) for one in over)
+    largest = max(float(np.abs(case.candidate - case.reference).max(initial=0)) for case in cases)
+    return Check(
+        name,
+        passed=not beyond,
+        rule=str(tolerance),
+        why=f"{beyond} of {_values(cases)} values are farther off, {largest:.3g} at most"
+        if beyond
+        else f"{largest:.3g} off at most",
+        figures=_figures(cases),
+    )
 
 
 def _quantized(name: str, cases: Sequence[Errors], bounds: Bounds, quantum: float) -> Check:
