@@ -204,9 +204,7 @@ def _tried(work: Work, ways: list[str], failures: list[str], stage: Staging, tar
         clock.lap("load")
         way, said = _exported(work, session, ways, failures, raw, target)
         clock.lap("export")
-        golden = make_golden(
-            session, load(raw), work.source, data=work.asked.data, samples=work.samples, seed=work.seed
-        )
+        golden = make_golden(session, load(raw), work.source, work.asked, samples=work.samples, seed=work.seed)
         golden = replace(golden, signature=Signature(golden.signature.inputs, settled_outputs(golden)))
         clock.lap("golden")
         return Trial(way, raw, golden, (*session.notes, *said), session.versions, clock, session.peak_bytes)

@@ -24,6 +24,8 @@ EXTRAS = {
     "safetensors": "torch",
     "tensorflow": "tensorflow",
     "tf2onnx": "tensorflow",
+    "PIL": "images",
+    "pyarrow": "parquet",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",
 }

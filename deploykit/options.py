@@ -17,7 +17,19 @@ Inputs = Annotated[
         " no tensor.",
     ),
 ]
-Samples = Annotated[Path | None, typer.Option("--data", help="Samples as .npz: arrays by name, first axis = samples.")]
+Samples = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="SAMPLES",
+        help="Samples: .npz, .npy, .csv, .parquet, .safetensors, a folder of arrays or images, or file.py:function;"
+        " arrays by name, first axis = samples.",
+    ),
+]
+Image = Annotated[
+    str | None,
+    typer.Option(metavar="STEPS", help="How images of --data are prepared: 'resize=256,crop=224,scale=255,mean=...'."),
+]
 Count = Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")]
 Factory = Annotated[

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploykit.errors import UsageError
-from deploykit.samples import npz_specs, plans, read_npz
+from deploykit.samples import plans, specs_of
+from deploykit.samples import read as read_samples
 from deploykit.tensors import Tensors, TensorSpec
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -36,7 +37,7 @@ def specs(*texts: str) -> list[TensorSpec]:
 
 
 def read(path: Path, *inputs: TensorSpec, limit: int = 100, batch: int = 4) -> list[Tensors]:
-    return list(read_npz(path, inputs or None, limit=limit, batch=batch))
+    return list(read_samples(path, inputs or None, limit=limit, batch=batch))
 
 
 def refusal(path: Path, *inputs: TensorSpec) -> str:
@@ -75,7 +76,7 @@ def test_reading_holds_no_more_than_a_few_batches(tmp_path: Path) -> None:
     np.savez_compressed(path, x=np.zeros((2000, 4096), np.float32))
     tracemalloc.start()
     try:
-        seen = sum(len(tensors["x"]) for tensors in read_npz(path, None, limit=10_000, batch=10))
+        seen = sum(len(tensors["x"]) for tensors in read_samples(path, None, limit=10_000, batch=10))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -85,7 +86,7 @@ def test_reading_holds_no_more_than_a_few_batches(tmp_path: Path) -> None:
 
 def test_specs_are_told_from_the_headers(save: Save) -> None:
     path = save(x=np.zeros((5, 3, 4), np.float32), label=np.zeros(7, np.int64), name=["a", "bc"], rate=np.int64(8000))
-    assert [str(spec) for spec in npz_specs(path)] == [
+    assert [str(spec) for spec in specs_of(path)] == [
         "x:float32[batch,3,4]",
         "label:int64[batch]",
         "name:string[batch]",
@@ -189,15 +190,12 @@ def test_the_first_number_that_is_not_finite_is_named_with_its_sample(save: Save
 
 def test_files_that_are_no_npz_are_refused_with_what_they_are(tmp_path: Path, save: Save) -> None:
     good = save(x=np.random.default_rng(0).random((50, 3))).read_bytes()
-    single = io.BytesIO()
-    np.save(single, np.ones(3))
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("archive/code.py", "")
     cases = {
         b"": "is empty",
         b"not a model": "is not an .npz",
-        single.getvalue(): "a single .npy array",
         other.getvalue(): "holds no array: it is a zip of archive/code.py",
         good[: len(good) // 2]: "damaged or truncated",
         good.replace(b"(50, 3)", b"(60, 3)"): "damaged",
@@ -208,14 +206,13 @@ def test_files_that_are_no_npz_are_refused_with_what_they_are(tmp_path: Path, sa
         path.write_bytes(content)
         assert words in refusal(path, X)
     assert "there is no" in refusal(tmp_path / "absent.npz", X)
-    assert "is a directory" in refusal(tmp_path, X)
 
 
 def test_headers_are_checked_before_the_first_batch_is_asked_for(save: Save) -> None:
     with pytest.raises(UsageError):
-        read_npz(save(x=np.ones((2, 4))), [X], limit=1, batch=1)
+        read_samples(save(x=np.ones((2, 4))), [X], limit=1, batch=1)
     with pytest.raises(UsageError, match="no sample would be read"):
-        read_npz(save(x=np.ones((2, 3))), [X], limit=0, batch=1)
+        read_samples(save(x=np.ones((2, 3))), [X], limit=0, batch=1)
 
 
 def test_a_pickle_in_the_file_is_never_loaded(save: Save, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def _evidence(made: Converted, folder: Path) -> tuple[list[Golden], list[Path]]:
     with backend_for(source.format).load(source, Asked(**made.loading)) as session:
         assert isinstance(session, ChildSession)
         graph = load(made.onnx)
-        goldens = [make_golden(session, graph, source, seed=seed) for seed in range(SEEDS[made.name])]
+        goldens = [make_golden(session, graph, source, Asked(), seed=seed) for seed in range(SEEDS[made.name])]
         if made.name != "recurrent":  # of that, dynamo bakes the sizes in; convert finds it, and takes the other
             (folder / "other").mkdir()
             session.export(folder / "other" / "model.onnx", "torchscript" if made.name != "encoder" else "dynamo", 18)

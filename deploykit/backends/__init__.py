@@ -13,6 +13,7 @@ from deploykit.child import Step, silent
 from deploykit.errors import UsageError, nearest
 from deploykit.plugin import Registry
 from deploykit.recording import Answer
+from deploykit.samples import Preprocessing
 from deploykit.tensors import Signature, Tensors, TensorSpec
 
 
@@ -25,6 +26,7 @@ class Loading(TypedDict, total=False):
     python: str | None
     inputs: Sequence[str]
     data: Path | None
+    image: str | None
     static: bool
     signature: str | None
     custom_objects: str | None
@@ -48,7 +50,9 @@ class Asked:
     inputs: Sequence[str] = ()
     """``x:float32[batch,3]`` each, or ``sr=16000`` for an argument that is no tensor."""
     data: Path | None = None
-    """Samples as .npz."""
+    """Samples: a file, a folder, or a function (``samples.source``)."""
+    image: str | None = None
+    """How images among them are prepared: ``resize=256,crop=224``."""
     static: bool = False
     """Whether the batch axis is fixed too."""
     signature: str | None = None
@@ -61,6 +65,19 @@ class Asked:
     """Operations of a frozen GraphDef that are its outputs."""
     layout: str | None = None
     """``nchw``: inputs of four axes go into the ONNX file channels first; else as the source has them."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How images among the samples are prepared, where the user says it.
+
+        Raises:
+            UsageError: it can't be read, or there are no samples.
+        """
+        if self.image is None:
+            return None
+        if self.data is None:
+            raise UsageError("--image says how images are prepared, and none are given", fix="--data FOLDER")
+        return Preprocessing.parse(self.image)
 
 
 class Session(ABC):
@@ -167,6 +184,7 @@ def check_options(artifact: Artifact, asked: Asked) -> None:
         raise UsageError(
             f"there is no layout '{asked.layout}'{nearest(asked.layout, _LAYOUTS)}", fix="--layout nchw or nhwc"
         )
+    _ = asked.preprocessing  # raises where it can't be read
 
 
 def described(asked: Asked) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:

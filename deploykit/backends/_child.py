@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.backends import Session
+from deploykit.backends import Asked, Session
 from deploykit.child import Child
 from deploykit.errors import ModelError
 from deploykit.recording import Answer
-from deploykit.samples import read_npz
+from deploykit.samples import read
 from deploykit.tensors import Signature, Tensors, TensorSpec, write_npz
 
 
@@ -76,8 +76,10 @@ def _answer(found: Path, failure: list[str] | None) -> Answer:
         return {name: file[name] for name in file.files}
 
 
-def example_from(data: Path, specs: Sequence[TensorSpec], child: Child) -> str:
-    """Write the first two of the user's samples where the child finds them; axis 0 is the batch."""
+def example_from(asked: Asked, specs: Sequence[TensorSpec], child: Child) -> str | None:
+    """Write the first two of the user's samples, if there are any, where the child finds them; axis 0 is the batch."""
+    if asked.data is None:
+        return None
     path = child.scratch / "example.npz"
-    write_npz(path, next(iter(read_npz(data, specs, limit=2, batch=2))))
+    write_npz(path, next(read(asked.data, specs, limit=2, batch=2, image=asked.preprocessing)))
     return str(path)

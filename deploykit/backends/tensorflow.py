@@ -30,9 +30,7 @@ class TensorFlow(Backend):
         folder = str(artifact.path.resolve().parent)
         with Child("tensorflow", python=asked.python, paths=(folder,), step=step) as child:
             inputs = self._load(child, artifact, asked)
-            data = None
-            if asked.data is not None:
-                data = example_from(asked.data, [TensorSpec.parse(text) for text in inputs], child)
+            data = example_from(asked, [TensorSpec.parse(text) for text in inputs], child)
             yield ChildSession(child, child.call("start", "running the source once", data=data))
 
     def _load(self, child: Child, artifact: Artifact, asked: Asked) -> list[str]:

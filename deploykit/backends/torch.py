@@ -10,7 +10,7 @@ from deploykit.backends import Asked, Backend, described
 from deploykit.backends._child import ChildSession, example_from
 from deploykit.child import Child, Step, silent
 from deploykit.errors import Refused, require
-from deploykit.samples import npz_specs
+from deploykit.samples import specs_of
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Torch(Backend):
         with Child("pytorch", python=asked.python, paths=(folder,), step=step) as child:
             specs, fixed = described(asked)
             data = None
-            if asked.data is not None:
-                specs = specs or npz_specs(asked.data)
-                data = example_from(asked.data, specs, child)
+            if artifact.format is not Format.TORCH_EXPORT:  # such an archive has its own example and inputs
+                if asked.data is not None and not specs:
+                    specs = specs_of(asked.data)
+                data = example_from(asked, specs, child)
             source = {
                 "path": str(artifact.path),
                 "format": str(artifact.format),

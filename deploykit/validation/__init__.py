@@ -107,7 +107,7 @@ def _from_source(
         asked = replace(asked, inputs=tuple(str(spec) for spec in signature(graph).inputs))
     try:
         with backend_for(source.format).load(source, asked, step) as session:
-            golden = make_golden(session, graph, source, data=asked.data, samples=samples, seed=seed)
+            golden = make_golden(session, graph, source, asked, samples=samples, seed=seed)
     except UsageError as error:
         if own:
             raise

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from deploykit.artifact import Artifact, Format, sha256
-from deploykit.backends import Session
+from deploykit.backends import Asked, Session
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.recording import record
-from deploykit.samples import covering, plans, read_npz, synthesize, unread_tables
+from deploykit.samples import covering, notes_of, plans, read, synthesize, unread_tables
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
 
 SAMPLES = 32
@@ -63,8 +63,8 @@ def make_golden(
     session: Session,
     graph: Any,
     source: Artifact,
+    asked: Asked,
     *,
-    data: Path | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Golden:
@@ -74,7 +74,7 @@ def make_golden(
         session: the source, running.
         graph: the ONNX model of it, an ``onnx_ir.Model``: says what the inputs mean.
         source: the file that the source is from.
-        data: an .npz of samples.
+        asked: what the user said: samples, and how images among them are prepared.
         samples: at most so many of them.
         seed: of what is synthesized.
 
@@ -86,15 +86,16 @@ def make_golden(
 
     signature = session.signature
     batched = _is_batched(signature)
-    if data is not None:
-        inputs = list(_batches(data, signature, samples, split=batched))
+    if asked.data is not None:
+        inputs = list(_batches(asked, asked.data, signature, samples, split=batched))
     else:
         inputs = _made_up(session, graph, signature, seed, batched=batched)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
     recorded = record(session, signature, inputs, origin, batched=batched)
     golden = replace(recorded, tables=table_hashes(graph), quanta=dict(session.quanta), limit=session.limit)
-    if data is not None:
-        return golden
+    if asked.data is not None:
+        said = notes_of(asked.data, signature.inputs, image=asked.preprocessing)
+        return replace(golden, notes=(*golden.notes, *said))
     unvaried = _unvaried(golden)
     if unvaried and source.format is not Format.ONNX:
         _refuse_fixed(golden, *next(iter(unvaried.items())))
@@ -109,13 +110,15 @@ def _is_batched(signature: Signature) -> bool:
     return bool(first) and isinstance(first[0], str) and all(dim == first[0] for dim in first)
 
 
-def _batches(data: Path, signature: Signature, limit: int, *, split: bool) -> Iterator[Tensors]:
+def _batches(asked: Asked, data: Path, signature: Signature, limit: int, *, split: bool) -> Iterator[Tensors]:
     """Cut the user's samples into calls: of several batch sizes where the batch is free, else of the fixed size."""
+    image = asked.preprocessing
     fixed = next((spec.dims[0] for spec in signature.inputs if spec.dims), 1)
     if not split:
-        yield from read_npz(data, signature.inputs, limit=limit, batch=fixed if isinstance(fixed, int) else 1)
+        batch = fixed if isinstance(fixed, int) else 1
+        yield from read(data, signature.inputs, limit=limit, batch=batch, image=image)
         return
-    whole = next(read_npz(data, signature.inputs, limit=limit, batch=limit))
+    whole = next(read(data, signature.inputs, limit=limit, batch=limit, image=image))
     count = len(next(iter(whole.values())))
     start = 0
     for size in (*_BATCHES, *[_BATCHES[-1]] * count):
