@@ -28,14 +28,19 @@ from deploykit.options import (
     Json,
     Junit,
     Key,
+    Labels,
     Layout,
     Markdown,
+    MaxDrop,
+    MinAgreement,
+    MinSqnr,
     Python,
     Rtol,
     Samples,
     Seed,
     Static,
     Trust,
+    Undecided,
     UpdateBaseline,
 )
 
@@ -147,6 +152,11 @@ def validate(
     image: Image = None,
     samples: Count = 32,
     seed: Seed = 0,
+    min_agreement: MinAgreement = None,
+    min_sqnr: MinSqnr = None,
+    max_drop: MaxDrop = None,
+    labels: Labels = None,
+    allow_undecided: Undecided = False,
     atol: Atol = None,
     rtol: Rtol = None,
     baseline: Baseline = None,
@@ -176,6 +186,7 @@ def validate(
     deploykit validate model.onnx
     deploykit validate model.onnx --against weights.pt --factory net.py:Net --data samples.npz
     deploykit validate model.onnx --atol 1e-4 --atol logits=1e-3
+    deploykit validate int8.onnx --against model.onnx --data val.npz --labels val.npz:y --max-drop 0.5%
     deploykit validate model.onnx --junit verdict.xml --html verdict.html --baseline last.json
     """
     del debug
@@ -185,6 +196,11 @@ def validate(
             against,
             samples=samples,
             seed=seed,
+            min_agreement=min_agreement,
+            min_sqnr=min_sqnr,
+            max_drop=_share("--max-drop", max_drop),
+            labels=labels,
+            allow_undecided=allow_undecided,
             atol=atol or (),
             rtol=rtol or (),
             baseline=baseline,
@@ -243,6 +259,16 @@ def list_plugins(
     """List exporters, backends and metrics, or the options of one."""
     found = deploykit.plugins(name)
     _show({"plugins": found} if as_json else found, console.show_plugins, as_json)
+
+
+def _share(option: str, text: str | None) -> float | None:
+    """Read 0.005 and 0.5%."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"{option} {text} is no share", fix=f"{option} 0.005, or {option} 0.5%") from None
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -109,8 +109,7 @@ def show_verdict(verdict: "Verdict") -> None:
     for check in sorted(verdict.checks, key=lambda one: (one.passed, -(one.value or 0))):
         table.add_row(
             check.what,
-            _number(check.value),
-            _number(check.limit),
+            *((_number(check.value), _number(check.limit)) if check.rule.startswith("noise ratio") else ("", "")),
             _number(check.figures.get("max_abs")),
             _number(check.figures.get("sqnr")),
             "[green]pass[/]" if check.passed else "[red]FAIL[/]",

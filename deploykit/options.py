@@ -61,6 +61,20 @@ Atol = Annotated[
 Rtol = Annotated[
     list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="The same in relation to the source's values.")
 ]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="SHARE", help="Share of the decisions that must stay; int8 is judged so: 0.99."),
+]
+MinSqnr = Annotated[float | None, typer.Option(metavar="DB", help="Signal to quantization noise that must stay.")]
+MaxDrop = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="Accuracy that may be lost, with --labels: 0.005 or 0.5%.")
+]
+Labels = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The right class of each sample: y.npy, data.npz:y, table.csv:y.")
+]
+Undecided = Annotated[
+    bool, typer.Option("--allow-undecided", help="Pass where there are too few samples to tell, and nothing is wrong.")
+]
 Baseline = Annotated[
     Path | None, typer.Option(metavar="FILE.json", help="The verdict of the last run: what has moved since fails.")
 ]

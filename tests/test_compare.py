@@ -10,7 +10,7 @@ from deploykit.errors import ModelError
 from deploykit.golden import Case, Golden
 from deploykit.recording import Answer
 from deploykit.tensors import Array, Dim, Signature, Tensors, TensorSpec
-from deploykit.validation import Check, Verdict, compare
+from deploykit.validation import Check, Rules, Verdict, compare
 
 RNG = np.random.default_rng(0)
 BATCHES = (2, 3, 1)
@@ -366,4 +366,4 @@ def test_float16_answers_of_a_float32_artifact_fail_but_pass_as_float16(scores: 
     ]
     assert not judged(scores, coarse).passed
     session = Fixed(scores.signature, coarse)
-    assert compare(scores, session, artifact="m", reference="m", precision="float16").passed
+    assert compare(scores, session, artifact="m", reference="m", rules=Rules("float16")).passed

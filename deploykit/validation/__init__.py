@@ -1,6 +1,6 @@
 """``deploykit validate``: does an artifact still answer as its source does?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -11,13 +11,16 @@ from deploykit.backends import Asked, Loading, backend_for, check_options
 from deploykit.child import Step, silent
 from deploykit.errors import UsageError
 from deploykit.golden import Golden
+from deploykit.tensors import Array
 from deploykit.validation.baseline import drift, keep
-from deploykit.validation.compare import compare
+from deploykit.validation.budgets import Budget
+from deploykit.validation.compare import Rules, compare
 from deploykit.validation.evidence import SAMPLES, find_golden, make_golden
 from deploykit.validation.fixed import Tolerances
+from deploykit.validation.loss import Loss
 from deploykit.validation.verdict import Check, Verdict
 
-__all__ = ["Check", "Verdict", "compare", "validate"]
+__all__ = ["Check", "Rules", "Verdict", "compare", "validate"]
 
 
 def validate(  # noqa: PLR0913 - the options of the command
@@ -26,6 +29,11 @@ def validate(  # noqa: PLR0913 - the options of the command
     *,
     samples: int = SAMPLES,
     seed: int = 0,
+    min_agreement: float | None = None,
+    min_sqnr: float | None = None,
+    max_drop: float | None = None,
+    labels: str | Path | None = None,
+    allow_undecided: bool = False,
     atol: Sequence[str | float] = (),
     rtol: Sequence[str | float] = (),
     baseline: str | Path | None = None,
@@ -40,6 +48,11 @@ def validate(  # noqa: PLR0913 - the options of the command
         against: a source, an ONNX file or a golden; the artifact's own golden where it is not given.
         samples: at most so many of the data.
         seed: of the synthesized inputs.
+        min_agreement: share of the decisions that a lossy artifact (int8, int4, pruned) must keep.
+        min_sqnr: signal to quantization noise in dB that its outputs must keep.
+        max_drop: accuracy that it may lose, as a share of the samples.
+        labels: the right class of each sample: ``y.npy``, ``data.npz:y``, ``table.csv:y``.
+        allow_undecided: whether it passes where there are too few samples to tell.
         atol: a fixed tolerance in the place of the noise ratio: ``1e-3`` for all outputs, ``"logits=1e-3"`` for one.
         rtol: the same in relation to the source's values; both add up.
         baseline: the file of the last run's verdict; what has moved since fails.
@@ -50,9 +63,14 @@ def validate(  # noqa: PLR0913 - the options of the command
     Raises:
         DeploykitError: a file is missing or damaged, or the two can't be compared at all.
     """
-    from deploykit.onnx_io import lineage, load
+    from deploykit.onnx_io import lineage, load, precision_of
+    from deploykit.samples import labels as read_labels
 
     asked = Asked(**loading)
+    if labels is not None and (asked.data is None or against is None):
+        raise UsageError(
+            "--labels are those of the samples of --data", fix="--against SOURCE --data val.npz --labels val.npz:y"
+        )
     tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
     model = Artifact.open(artifact or workspace.latest())
     if model.format is not Format.ONNX:
@@ -69,10 +87,30 @@ def validate(  # noqa: PLR0913 - the options of the command
         golden, reference = _from_golden(find_golden(model.path, lineage(load(model.path))))
     else:
         golden, reference = _from_source(Artifact.open(against), model, asked, samples=samples, seed=seed, step=step)
+    precision = precision_of(load(model.path))
+    bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "max_drop": max_drop}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    kept = None if labels is None else read_labels(labels, limit=golden.samples)
+    loss = _loss(precision, given, kept, allow_undecided=allow_undecided)
+    rules = Rules("float16" if precision == "float16" else "float32", tolerances, loss)
     with backend_for(model.format).load(model, Asked(), step) as session:
         step("comparing")
-        verdict = compare(golden, session, artifact=str(model.path), reference=reference, tolerances=tolerances)
+        verdict = compare(golden, session, artifact=str(model.path), reference=reference, rules=rules)
     return _with_baseline(verdict, baseline, update=update_baseline)
+
+
+def _loss(precision: str, given: Mapping[str, float], labels: Array | None, *, allow_undecided: bool) -> Loss | None:
+    """Say what an artifact may lose: nothing, unless it computes in integers, or the user says how much."""
+    asked = bool(given) or labels is not None
+    if precision in _LOSSY or asked:
+        budget = replace(Budget.of(precision if precision in _LOSSY else "pruned"), **given)
+        return Loss(budget, asked, labels, allow_undecided)
+    if allow_undecided:
+        raise UsageError("--allow-undecided is for int8 and other lossy artifacts", fix="leave it out")
+    return None
+
+
+_LOSSY = ("int8", "int4")
 
 
 def _with_baseline(verdict: Verdict, path: str | Path | None, *, update: bool) -> Verdict:

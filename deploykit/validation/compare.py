@@ -5,7 +5,7 @@ only then the noise ratio, in float64.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from deploykit.backends import Session
@@ -14,19 +14,27 @@ from deploykit.golden import Case, Golden, rows
 from deploykit.tensors import Signature, Tensors, TensorSpec
 from deploykit.validation.fixed import Tolerances
 from deploykit.validation.judge import Bounds, judge
+from deploykit.validation.loss import Loss, judge_loss
 from deploykit.validation.tolerance import COARSE, limit
 from deploykit.validation.verdict import Check, Verdict
 
 
-def compare(
-    golden: Golden,
-    session: Session,
-    *,
-    artifact: str,
-    reference: str,
-    precision: str = "float32",
-    tolerances: Tolerances | None = None,
-) -> Verdict:
+@dataclass(frozen=True)
+class Rules:
+    """By what an artifact is judged."""
+
+    precision: str = "float32"
+    """What the noise ratio takes it to compute in: ``float32`` or ``float16``."""
+    tolerances: Tolerances = field(default_factory=Tolerances)
+    """What the user fixes, in the place of the noise ratio."""
+    loss: Loss | None = None
+    """How much it may lose, where it need not be the same model any more."""
+
+
+STRICT = Rules()
+
+
+def compare(golden: Golden, session: Session, *, artifact: str, reference: str, rules: Rules = STRICT) -> Verdict:
     """Run an artifact on a golden's inputs and judge each output.
 
     Args:
@@ -34,31 +42,32 @@ def compare(
         session: the artifact, running.
         artifact: what the verdict calls it.
         reference: what the verdict calls the source.
-        precision: what the artifact computes in: ``float32`` or ``float16``.
-        tolerances: what the user fixes, in the place of the noise ratio.
+        rules: by what it is judged.
 
     Raises:
         UsageError: a tolerance is for an output that is not there.
     """
-    fixed = tolerances or Tolerances()
-    fixed.check(spec.name for spec in golden.signature.outputs)
+    rules.tolerances.check(spec.name for spec in golden.signature.outputs)
     contract = list(_contract(golden.signature, session.signature))
     answers: list[tuple[Case, Tensors]] = []
     refused: list[Check] = []
     if all(check.passed for check in contract):
         answers, refused = _answers(golden, session)
     names = _names(golden, answers)
-    bounds = partial(_bounds, golden, precision, fixed)
+    bounds = partial(_bounds, golden, rules)
     judged = [judge(name, answers, bounds(name, session)) for name in names] if answers else []
     if any(map(_may_be_coarse, judged)):
         judged = _judge_finer(golden, session, judged, bounds)
+    judged += _tables(golden, session)
+    if rules.loss is not None and answers and (rules.loss.asked or not all(check.passed for check in judged)):
+        judged = judge_loss(names, answers, rules.loss)
     values = sum(
         case.outputs[name].size for case, answer in answers for name in names if name in answer and name in case.outputs
     )
     return Verdict(
         artifact,
         reference,
-        (*(check for check in contract if not check.passed), *refused[:1], *judged, *_tables(golden, session)),
+        (*(check for check in contract if not check.passed), *refused[:1], *judged),
         samples=sum(rows(case.inputs) for case, _ in answers),
         values=values,
         shapes=golden.shapes,
@@ -67,9 +76,9 @@ def compare(
     )
 
 
-def _bounds(golden: Golden, precision: str, fixed: Tolerances, name: str, session: Session) -> Bounds:
-    most = limit(precision) if golden.limit is None else golden.limit
-    return Bounds(most, session.rounding(name), golden.quanta.get(name), fixed.of(name))
+def _bounds(golden: Golden, rules: Rules, name: str, session: Session) -> Bounds:
+    most = limit(rules.precision) if golden.limit is None else golden.limit
+    return Bounds(most, session.rounding(name), golden.quanta.get(name), rules.tolerances.of(name))
 
 
 def _answers(golden: Golden, session: Session) -> tuple[list[tuple[Case, Tensors]], list[Check]]:

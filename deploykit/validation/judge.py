@@ -35,7 +35,7 @@ def judge(name: str, answers: Sequence[tuple[Case, Tensors]], bounds: Bounds) ->
         answers: the cases of a golden, and what the artifact answers to each.
         bounds: how far the artifact may be off.
     """
-    wrong = next(filter(None, (_form(name, case, answer) for case, answer in answers)), None)
+    wrong = next(filter(None, (wrong_form(name, case, answer) for case, answer in answers)), None)
     if wrong:
         return Check(name, passed=False, rule="present, of the source's shape and dtype, finite where it is", why=wrong)
     arrays = [(case.reference[name], case.noisy[name], answer[name]) for case, answer in answers]
@@ -99,7 +99,7 @@ _STEP = 0.01
 """Share of a quantum that the float32 arithmetic after the last rounding may add."""
 
 
-def _form(name: str, case: Case, answer: Tensors) -> str | None:
+def wrong_form(name: str, case: Case, answer: Tensors) -> str | None:
     """Say what keeps an output from being compared at all, or None."""
     if name not in case.outputs:
         return "the source has no such output"
