@@ -1,6 +1,5 @@
 """The command line: parse, call the API, show the result, choose the exit code."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 import deploykit
-from deploykit import console
-from deploykit.errors import DeploykitError, ModelError, UsageError
+from deploykit import console, exits
+from deploykit.errors import UsageError
 from deploykit.options import (
     Atol,
     Baseline,
@@ -54,10 +53,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-INTERRUPTED = 130
-BUG = 70
-"""EX_SOFTWARE of sysexits.h."""
 
 
 @app.callback(invoke_without_command=True)
@@ -288,54 +283,9 @@ def _show(result: Any, show: Callable[[Any], None], as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; errors become a message and their exit code, a bug its traceback and 70."""
-    try:
-        code = run(sys.argv[1:])
-    except Exception as error:  # noqa: BLE001 - 1 would say that the numbers are wrong
-        import traceback
-
-        traceback.print_exception(error)
-        sys.stderr.write("this is a bug of deploykit, not a verdict\n")
-        if "--json" in sys.argv:
-            console.print_json({"error": {"kind": "bug", "message": str(error)}, "exit_code": BUG})
-        code = BUG
-    sys.exit(code)
+    exits.main(run)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; only bugs raise."""
-    try:
-        code: int = app(arguments, prog_name="deploykit", standalone_mode=False) or 0
-    except DeploykitError as error:
-        return _fail(error, arguments)
-    except OSError as error:
-        return _fail(_system(error), arguments)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer raises about the arguments has it
-            raise
-        context = getattr(error, "ctx", None)
-        usage = f"{context.get_usage()}\n" if context is not None else ""
-        where = context.command_path if context is not None else "deploykit"
-        sys.stderr.write(usage)
-        return _fail(UsageError(error.format_message(), fix=f"{where} --help shows what it takes"), arguments)
-    else:
-        if code == INTERRUPTED:  # typer has taken the KeyboardInterrupt, without a word
-            sys.stderr.write("interrupted: nothing was written\n")
-        return code
-
-
-def _fail(error: DeploykitError, arguments: list[str]) -> int:
-    if "--debug" in arguments:
-        import traceback
-
-        traceback.print_exception(error)
-    console.print_error(error)
-    if "--json" in arguments:
-        console.print_json(console.error_json(error))
-    return error.exit_code
-
-
-def _system(error: OSError) -> DeploykitError:
-    place = error.filename or "the disk"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ModelError(f"no space left for {place}", fix="free some space, or write elsewhere with -o")
-    return UsageError(f"{place}: {error.strerror or error}", fix="check the path and its permissions")
+    return exits.run(app, arguments)

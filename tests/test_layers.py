@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "deploykit"
 
 LAYERS = (
     ("cli",),
-    ("console", "options"),
+    ("exits", "options"),
+    ("console",),
     ("conversion", "inspection", "examination", "listing", "reporting"),
     ("exporters", "validation"),
     ("backends", "metrics"),
