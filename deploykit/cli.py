@@ -86,7 +86,9 @@ def convert(
     graph_outputs: GraphOutputs = None,
     layout: Layout = None,
     exporter: Annotated[str, typer.Option(help="auto, dynamo or torchscript.")] = "auto",
-    opset: Annotated[int | None, typer.Option(min=7, help="ai.onnx opset to write; 20 if nothing is said.")] = None,
+    opset: Annotated[
+        int | None, typer.Option(min=7, help="ai.onnx opset to write; if nothing is said 20, and 18 for TensorFlow.")
+    ] = None,
     for_runtime: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Keep the file loadable in this onnxruntime, as in 1.19.")
     ] = None,

@@ -111,7 +111,9 @@ def _spread(source: Runs, given: Sequence[Tensors], outputs: Sequence[Tensors], 
 def _split(source: Runs, case: Tensors, own: Tensors) -> Tensors:
     """Run a batch one sample at a time; where that gives something else than rows, give the outputs themselves."""
     count = rows(case)
-    singles = [{name: array[row : row + 1] for name, array in case.items()} for row in range(count)]
+    singles = [
+        {name: array[row : row + 1] if array.ndim else array for name, array in case.items()} for row in range(count)
+    ]
     answers = [answer for answer in source.run_all(singles, "source") if not isinstance(answer, ModelError)]
     if len(answers) != count:
         return own

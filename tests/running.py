@@ -14,7 +14,13 @@ from typing import Any
 from deploykit.cli import run
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = "from deploykit.cli import main; main()"
+# A shell lets its background jobs ignore Ctrl-C, and what they start inherits that; a terminal does not.
+SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from deploykit.cli import main
+main()
+"""
 FIX = "  fix: "
 
 

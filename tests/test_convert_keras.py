@@ -78,6 +78,14 @@ def test_a_net_converts_and_keeps_its_names_and_free_axes(name: str, nets: Path,
     assert ran.json["verdict"]["method"] == ("ulp" if name == "arithmetic" else "float64")
 
 
+def test_the_golden_of_ids_looks_up_most_of_the_table(nets: Path, tmp_path: Path) -> None:
+    from deploykit.golden import Golden
+
+    assert convert(nets / "masked_ids.keras", tmp_path).code == 0
+    ids = np.concatenate([case.inputs["ids"].ravel() for case in Golden.read(tmp_path / "made.golden.npz").cases])
+    assert len(set(ids.tolist())) == 40
+
+
 FAMILIES = {
     "MobileNetV2": 64,
     "MobileNetV3Small": 64,

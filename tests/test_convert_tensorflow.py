@@ -172,6 +172,31 @@ def test_options_of_keras_say_nothing_about_pytorch(digits: Path, tmp_path: Path
     assert "--layout says nothing about" in ran.err
 
 
+def test_a_file_in_the_current_folder_does_not_stand_in_for_a_package(forms: Path, tmp_path: Path) -> None:
+    for name in ("tensorflow", "keras", "json", "pathlib", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit('code that nobody named')\n")
+    shutil.copy(forms / "digits.keras", tmp_path)
+    command = [Path(sys.executable).with_name("deploykit"), "convert", "digits.keras"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "ran" not in listing(tmp_path)
+
+
+def test_an_input_with_a_default_keeps_it(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], name="x")
+        keep = tf.compat.v1.placeholder_with_default(tf.constant(0.5), [], name="keep")
+        tf.identity(tf.nn.relu(x) * keep, name="y")
+    (tmp_path / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    ran = deploykit("convert", "net.pb", "--json", cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.json["signature"] == {"inputs": ["x:float32[batch,3]"], "outputs": ["y:float32[batch,3]"]}
+    named = ("--inputs", "x,keep", "--outputs", "y", "-o", "both.onnx", "--json")
+    ran = deploykit("convert", "net.pb", *named, cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.json["signature"]["inputs"] == ["x:float32[batch,3]", "keep:float32[]"]
+
+
 def test_text_can_not_go_in(tmp_path: Path) -> None:
     class Words(tf.Module):  # type: ignore[name-defined]
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "words")])

@@ -30,14 +30,17 @@ _OLDEST_PYTHON = (3, 11)
 _IMPORTED = {"pytorch": "torch", "tensorflow": "tensorflow"}
 
 # The other interpreter gets this package by its place, and nothing else of what is installed beside it.
+# Nor does a file in the current folder, or beside the model, stand in for a module that is installed: they come last.
 _BOOTSTRAP = """
-import importlib.util, sys
+import sys
+sys.path[:] = [place for place in sys.path if place]
+import importlib.util
 if sys.version_info < {oldest}: sys.exit("deploykit needs Python {needed} or newer there, this is " + sys.version)
 place = {place!r}
 spec = importlib.util.spec_from_file_location("deploykit", place + "/__init__.py", submodule_search_locations=[place])
 sys.modules["deploykit"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-sys.path[:0] = {paths!r}
+sys.path += {paths!r}
 from deploykit.child.__main__ import main
 main({framework!r}, {scratch!r})
 """
@@ -53,7 +56,7 @@ class Child:
     def __init__(
         self, framework: str, *, python: str | None = None, paths: tuple[str, ...] = (), step: Step = silent
     ) -> None:
-        """Start Python with the code for ``framework`` (pytorch, tensorflow), its import path beginning with ``paths``.
+        """Start Python with the code for ``framework`` (pytorch, tensorflow), its import path ending with ``paths``.
 
         Raises:
             UsageError: ``python`` can't be started.
@@ -72,7 +75,7 @@ class Child:
             oldest=_OLDEST_PYTHON,
             needed=".".join(map(str, _OLDEST_PYTHON)),
             place=str(place),
-            paths=list(paths),
+            paths=[*paths, str(Path.cwd())],
             framework=framework,
             scratch=self._scratch.name,
         )
@@ -154,6 +157,8 @@ class Child:
     def _death(self) -> DeploykitError:
         code = self._process.wait()
         tail = [line for line in self.log().splitlines() if line.strip() and not _CHATTER.match(line)][-_SHOWN:]
+        if any(line.startswith("Traceback") for line in tail):
+            tail.insert(0, tail[-1])  # what is long is cut at its end, and the error stands there
         if code >= 0:
             why = f"ended with exit code {code}"
         elif -code == signal.SIGKILL:

@@ -79,6 +79,7 @@ def _module_of(factory: str) -> ModuleType:
         )
     if place.endswith(".py"):
         return module_from(Path(place))
+    sys.path.insert(0, str(Path.cwd()))  # the user names it, and so it goes before what is installed
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:

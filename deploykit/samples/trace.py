@@ -118,10 +118,28 @@ def _onward(model: "ir.Model", use: Use) -> Iterator[tuple[Any, Array, bool]]:
         inner = node.attributes["body"].as_graph().inputs
         if index < len(inner):
             yield inner[index], use.shift, use.flipped
+    elif (node.op_type == "Mul" and _is_switch(use.other)) or (node.op_type == "Add" and _is_chosen(use.other)):
+        yield from ((output, use.shift, use.flipped) for output in node.outputs)
     elif (node.op_type in _THROUGH and index == 0) or (node.op_type in _THROUGH_ANY and _is_value(use)):
         state = _state(use)
         if state is not None:
             yield from ((output, *state) for output in node.outputs)
+
+
+def _is_switch(value: Any) -> bool:
+    """Tell whether a factor is 0 or 1, made of a bool: so tf2onnx writes a choice between whole numbers."""
+    cast = value.producer() if value is not None else None
+    made = cast.inputs[0].producer() if cast is not None and cast.op_type == "Cast" else None
+    return made is not None and made.op_type in _BOOLEAN
+
+
+def _is_chosen(value: Any) -> bool:
+    """Tell whether a value is the other way of such a choice: this one, or zero."""
+    made = value.producer() if value is not None else None
+    return made is not None and made.op_type == "Mul" and any(map(_is_switch, made.inputs))
+
+
+_BOOLEAN = frozenset({"Not", "And", "Or", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 
 
 def _is_value(use: Use) -> bool:

@@ -86,15 +86,25 @@ def _quantized(name: str, cases: Sequence[Errors], bounds: Bounds, quantum: floa
     apart = np.concatenate([np.abs(case.candidate - case.reference).ravel() for case in cases]) / quantum
     farthest, differ = float(apart.max()), int((apart >= _STEP).sum())
     if farthest >= 1 + _STEP:
+        beyond = int((apart >= 1 + _STEP).sum())
+        few = beyond <= max(_ALONE, _FEW * apart.size)
+        near = farthest <= _NEAR and float(np.sqrt(np.mean(np.square(apart)))) <= 1
         own = max(float(np.abs(case.noisy - case.reference).max()) for case in cases if case.noisy.size) / quantum
         found = _real(name, cases, noise_ratio(cases, "float32", quantum / 2), bounds.most)
         far = f"{differ} of {apart.size} values differ, by {farthest:.3g} quanta at most"
-        return replace(found, why=f"{far}, where the source's own kernels differ by {own:.3g}: {found.why}")
+        why = f"{far}, where the source's own kernels differ by {own:.3g}: {found.why}"
+        return replace(
+            found, passed=near or (few and found.passed), why=why if few or near else f"{beyond} too many: {why}"
+        )
     why = f"{differ} of {apart.size} values differ, by one quantum of {quantum:.3g}" if differ else "bit for bit"
     figures = _figures(cases)
     return Check(name, passed=True, rule="within one quantum", why=why, value=farthest, limit=1.0, figures=figures)
 
 
+_ALONE, _FEW = 2, 0.05
+"""How many values, and which share of them, may be more than a quantum off: on 2,128 images 1.3% were."""
+_NEAR = 3.0
+"""Quanta within which all values may be off, where their RMS is one at most."""
 _STEP = 0.01
 """Share of a quantum that the float32 arithmetic after the last rounding may add."""
 

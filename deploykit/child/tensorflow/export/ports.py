@@ -77,6 +77,7 @@ def _lighter(frozen: Frozen) -> tuple[Any, dict[str, Array]]:
     weights = dict(frozen.weights)
     computed = _foldable(frozen.graph_def, set(weights))
     waits = {f"^{_node_of(tensor)}" for tensor in frozen.inputs.values()}  # nobody need wait for an input
+    fed = {_node_of(tensor) for tensor in frozen.inputs.values()}
     light = tf.compat.v1.GraphDef()
     light.versions.CopyFrom(frozen.graph_def.versions)
     light.library.CopyFrom(frozen.graph_def.library)
@@ -92,12 +93,22 @@ def _lighter(frozen: Frozen) -> tuple[Any, dict[str, Array]]:
             copy = light.node.add()
             copy.CopyFrom(node)
             copy.device = ""
+            if copy.op == "PlaceholderWithDefault" and copy.name not in fed:
+                _keep_default(copy)
             _drop_marks(copy)
             if not waits.isdisjoint(node.input):
                 copy.input[:] = [name for name in node.input if name not in waits]
     for function in light.library.function:
         _drop_marks(function)
     return light, weights
+
+
+def _keep_default(node: Any) -> None:
+    """Let an input that nobody asks for be its default: tf2onnx would make it an input."""
+    kind = node.attr["dtype"].type
+    node.op = "Identity"
+    node.attr.clear()
+    node.attr["T"].type = kind
 
 
 def _drop_marks(one: Any) -> None:
