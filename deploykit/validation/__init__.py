@@ -88,8 +88,7 @@ def validate(  # noqa: PLR0913 - the options of the command
     else:
         golden, reference = _from_source(Artifact.open(against), model, asked, samples=samples, seed=seed, step=step)
     precision = precision_of(load(model.path))
-    bounds = (("min_agreement", min_agreement), ("min_sqnr", min_sqnr), ("max_drop", max_drop))
-    given = {name: value for name, value in bounds if value is not None}
+    given = _given(min_agreement=min_agreement, min_sqnr=min_sqnr, max_drop=max_drop)
     kept = None if labels is None else read_labels(labels, limit=golden.samples)
     coarse = bool(golden.quanta) or golden.limit is not None  # such a source has its own rule, and lost nothing more
     loss = _loss("float32" if coarse else precision, given, kept, allow_undecided=allow_undecided)
@@ -98,6 +97,10 @@ def validate(  # noqa: PLR0913 - the options of the command
         step("comparing")
         verdict = compare(golden, session, artifact=str(model.path), reference=reference, rules=rules)
     return _with_baseline(verdict, baseline, update=update_baseline)
+
+
+def _given(**bounds: float | None) -> dict[str, float]:
+    return {name: value for name, value in bounds.items() if value is not None}
 
 
 def _loss(precision: str, given: Mapping[str, float], labels: Array | None, *, allow_undecided: bool) -> Loss | None:
