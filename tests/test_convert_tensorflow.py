@@ -176,7 +176,7 @@ def test_a_file_in_the_current_folder_does_not_stand_in_for_a_package(forms: Pat
     for name in ("tensorflow", "keras", "json", "pathlib", "numpy"):
         (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit('code that nobody named')\n")
     shutil.copy(forms / "digits.keras", tmp_path)
-    command = [Path(sys.executable).with_name("deploykit"), "convert", "digits.keras"]
+    command = [str(Path(sys.executable).with_name("deploykit")), "convert", "digits.keras"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "ran" not in listing(tmp_path)
