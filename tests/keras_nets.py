@@ -108,6 +108,20 @@ def volumes() -> Any:
     return keras.Model([sound, scan], layers.Dot(1, name="product")([x, y]))
 
 
+def tagger() -> Any:
+    """A layer over every step of a free number of them."""
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(layers.Embedding(30, 6)(ids))
+    return keras.Model(ids, layers.TimeDistributed(layers.Dense(3, "softmax"), name="tags")(x))
+
+
+def odd_sizes() -> Any:
+    """Resizes by factors that float32 does not have."""
+    image = keras.Input((12, 28, 3), name="image")
+    smooth = layers.Resizing(20, 32)(image)
+    return keras.Model(image, layers.Concatenate(name="sized")([smooth, layers.Resizing(20, 32, "nearest")(image)]))
+
+
 def arithmetic() -> Any:
     """Functions of keras.ops in place of layers."""
     x = keras.Input((6,), name="x")
@@ -121,7 +135,7 @@ NETS: dict[str, Callable[[], Any]] = {
     net.__name__: net
     for net in (
         *(sequential, lstm, gru_both_ways, simple_rnn, attention, masked_ids, depthwise, resize, preprocessing),
-        *(several, recalibrated, volumes, arithmetic),
+        *(several, recalibrated, volumes, tagger, odd_sizes, arithmetic),
     )
 }
 

@@ -29,6 +29,8 @@ NAMES = {
     ),
     "recalibrated": (["image:float32[batch,8,8,4]"], ["normed:float32[batch,8,8,8]"]),
     "volumes": (["sound:float32[batch,20,3]", "scan:float32[batch,6,6,6,2]"], ["product:float32[batch,1]"]),
+    "tagger": (["ids:int32[batch,ids_1]"], ["tags:float32[batch,ids_1,3]"]),
+    "odd_sizes": (["image:float32[batch,12,28,3]"], ["sized:float32[batch,20,32,6]"]),
     "arithmetic": (
         ["x:float32[batch,6]"],
         ["best:int32[batch]", "largest:float32[batch]", "spread:float32[batch]"],

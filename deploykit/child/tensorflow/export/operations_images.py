@@ -1,6 +1,7 @@
 """Translations of resizing and of convolutions that tf2onnx 1.17 lacks or has wrong; importing this registers them."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ _CONVOLUTION_3D = upstream("Conv3D")
 _CONVOLUTION_2D = upstream("Conv2D")
 _TRANSPOSED = {name: upstream(name) for name in ("Conv2DBackpropInput", "Conv3DBackpropInputV2")}
 _CUBIC = upstream("ResizeBicubic")
+_LINEAR = upstream("ResizeBilinear")
 
 
 @registered("ScaleAndTranslate")
@@ -36,6 +38,28 @@ def _scale_and_translate(of: Formula) -> None:
         ).numpy()
 
     _resized(of, shape[1:3], resize)
+
+
+@registered("ResizeBilinear")
+def _bilinear(of: Formula) -> None:
+    """Say it with matrices where the factor is not exact: onnxruntime divides by it in float32, and mixes otherwise."""
+    size, shape = of.value(1), of.graph.get_shape(of.inputs[0])
+    if size is None or shape is None or -1 in shape[1:3] or all(map(_is_exact, shape[1:3], size.tolist())):
+        _LINEAR(of.graph, of.node)
+        return
+    options = {name: bool(of.node.get_attr_value(name)) for name in ("align_corners", "half_pixel_centers")}
+
+    def resize(image: Array, axis: int) -> Array:
+        target = [1, 1]
+        target[axis] = int(size[axis])
+        return tf.raw_ops.ResizeBilinear(images=image, size=target, **options).numpy()
+
+    _resized(of, shape[1:3], resize)
+
+
+def _is_exact(before: int, after: int) -> bool:
+    """Tell whether a factor is a number of few bits, with which float32 computes every place exactly."""
+    return Fraction(float(np.float32(after / before))) == Fraction(after, before)
 
 
 @registered("ResizeBicubic")

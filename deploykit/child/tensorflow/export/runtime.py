@@ -44,7 +44,8 @@ def modern_resizes(graph: Any) -> None:
 def whole_sizes(graph: Any) -> None:
     """Make sure that a resizing by a factor gives the size that was meant.
 
-    ONNX rounds the product of size and factor down: 11 times 13/11 is 12 in float32.
+    ONNX rounds the product of size and factor down, in float32 or, where it infers shapes, in float64: 11 times 13/11
+    is 12 in the one, 12 times 20/12 is 19 in the other.
     """
     for node in graph.get_nodes():
         scales = node.inputs[2] if node.type == "Resize" and len(node.input) == _WITH_SCALES else None
@@ -53,7 +54,7 @@ def whole_sizes(graph: Any) -> None:
             continue
         factors = scales.get_tensor_value(as_list=False).copy()
         for axis, size in enumerate(sizes):
-            while size > 0 and np.float32(size) * factors[axis] < np.rint(size * np.float64(factors[axis])):
+            while size > 0 and size * float(factors[axis]) < np.rint(size * float(factors[axis])):
                 factors[axis] = np.nextafter(factors[axis], np.float32(np.inf))
         changed = graph.make_const(utils.make_name("scales"), factors).output[0]
         graph.replace_inputs(node, [*node.input[:2], changed])

@@ -12,6 +12,7 @@ from deploykit.child.tensorflow.graph.freezing import freeze_function
 from deploykit.child.tensorflow.graph.model import GraphModel
 from deploykit.child.tensorflow.keras.call import call_of, distinct
 from deploykit.child.tensorflow.keras.files import open_keras
+from deploykit.child.tensorflow.keras.steps import steps_as_samples
 from deploykit.child.tensorflow.model import Frozen, Source
 from deploykit.errors import ModelError, UsageError
 from deploykit.tensors import Tensors, TensorSpec
@@ -60,7 +61,8 @@ class KerasModel(GraphModel):
 
         signature = [_traced(number, spec) for number, spec in enumerate(inputs)]
         try:
-            function = tf.function(call, input_signature=signature, jit_compile=False).get_concrete_function()
+            with steps_as_samples():
+                function = tf.function(call, input_signature=signature, jit_compile=False).get_concrete_function()
         except Exception as error:
             shapes = ", ".join(map(str, inputs))
             raise ModelError(
