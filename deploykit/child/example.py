@@ -73,6 +73,27 @@ def fill(spec: TensorSpec, sizes: Mapping[str, int], rows: int) -> Array:
     return np.asarray(rng.standard_normal(shape)).astype(_dtype(spec))
 
 
+def sizes_of(specs: Sequence[TensorSpec], tensors: Tensors) -> dict[str, int]:
+    """Give the size that every dynamic axis has in an example."""
+    return {
+        dim: size
+        for spec in specs
+        for dim, size in zip(spec.dims, tensors[spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+
+
+REPEATS = 1e-3
+"""How far apart, in relation to their size, two runs on the same inputs may be: threads add up in any order."""
+
+
+def apart(one: Array, other: Array) -> float:
+    """Give the distance of two answers in relation to their size; of arrays of the same shape."""
+    both = [np.nan_to_num(array.astype(np.float64)) for array in (one, other)]
+    size, distance = float(np.linalg.norm(both[0])), float(np.linalg.norm(both[0] - both[1]))
+    return distance / size if size else distance
+
+
 def one_sample(specs: Sequence[TensorSpec], tensors: Tensors) -> tuple[tuple[TensorSpec, ...], Tensors]:
     """Fix the batch axis at one sample, in the description and in the example.
 

@@ -1,9 +1,9 @@
 """``deploykit validate``: does an artifact still answer as its source does?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from deploykit import workspace
 from deploykit.artifact import Artifact, Format
@@ -63,7 +63,7 @@ def validate(  # noqa: PLR0913 - the options of the command
     Raises:
         DeploykitError: a file is missing or damaged, or the two can't be compared at all.
     """
-    from deploykit.onnx_io import lineage, load, precision_of
+    from deploykit.onnx_io import lineage, precision_of
     from deploykit.samples import labels as read_labels
 
     asked = Asked(**loading)
@@ -72,31 +72,47 @@ def validate(  # noqa: PLR0913 - the options of the command
             "--labels are those of the samples of --data", fix="--against SOURCE --data val.npz --labels val.npz:y"
         )
     tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
+    judged = _opened(artifact)
+    if against is None:
+        if asked != Asked():
+            raise UsageError(
+                "--data, --input and the like are for a source that is run, and none is named",
+                fix=f"deploykit validate {judged.path} --against model.pt ...",
+            )
+        golden, reference = _from_golden(find_golden(judged.path, lineage(judged.graph)))
+    else:
+        golden, reference = _from_source(Artifact.open(against), judged, asked, samples=samples, seed=seed, step=step)
+    precision = precision_of(judged.graph)
+    given = _given(min_agreement=min_agreement, min_sqnr=min_sqnr, max_drop=max_drop)
+    kept = None if labels is None else read_labels(labels, limit=golden.samples)
+    coarse = bool(golden.quanta) or golden.limit is not None  # such a source has its own rule, and lost nothing more
+    loss = _loss("float32" if coarse else precision, given, kept, allow_undecided=allow_undecided)
+    rules = Rules("float16" if precision == "float16" else "float32", tolerances, loss)
+    with backend_for(Format.ONNX).load(Artifact(judged.path, Format.ONNX), Asked(), step) as session:
+        step("comparing")
+        verdict = compare(golden, session, artifact=str(judged.path), reference=reference, rules=rules)
+    return _with_baseline(verdict, baseline, update=update_baseline)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The artifact, read once."""
+
+    path: Path
+    graph: Any
+    """An ``onnx_ir.Model``."""
+
+
+def _opened(artifact: str | Path | None) -> _Judged:
+    from deploykit.onnx_io import load
+
     model = Artifact.open(artifact or workspace.latest())
     if model.format is not Format.ONNX:
         raise UsageError(
             f"{model.path} is {model.format}, and validate judges ONNX files",
             fix=f"deploykit convert {model.path} first, or give it as the source: --against {model.path}",
         )
-    if against is None:
-        if asked != Asked():
-            raise UsageError(
-                "--data, --input and the like are for a source that is run, and none is named",
-                fix=f"deploykit validate {model.path} --against model.pt ...",
-            )
-        golden, reference = _from_golden(find_golden(model.path, lineage(load(model.path))))
-    else:
-        golden, reference = _from_source(Artifact.open(against), model, asked, samples=samples, seed=seed, step=step)
-    precision = precision_of(load(model.path))
-    given = _given(min_agreement=min_agreement, min_sqnr=min_sqnr, max_drop=max_drop)
-    kept = None if labels is None else read_labels(labels, limit=golden.samples)
-    coarse = bool(golden.quanta) or golden.limit is not None  # such a source has its own rule, and lost nothing more
-    loss = _loss("float32" if coarse else precision, given, kept, allow_undecided=allow_undecided)
-    rules = Rules("float16" if precision == "float16" else "float32", tolerances, loss)
-    with backend_for(model.format).load(model, Asked(), step) as session:
-        step("comparing")
-        verdict = compare(golden, session, artifact=str(model.path), reference=reference, rules=rules)
-    return _with_baseline(verdict, baseline, update=update_baseline)
+    return _Judged(model.path, load(model.path))
 
 
 def _given(**bounds: float | None) -> dict[str, float]:
@@ -136,25 +152,24 @@ def _from_golden(path: Path) -> tuple[Golden, str]:
 
 
 def _from_source(
-    source: Artifact, model: Artifact, asked: Asked, *, samples: int, seed: int, step: Step
+    source: Artifact, judged: _Judged, asked: Asked, *, samples: int, seed: int, step: Step
 ) -> tuple[Golden, str]:
-    from deploykit.onnx_io import load, signature
+    from deploykit.onnx_io import signature
 
     if source.format is Format.GOLDEN:
         return _from_golden(source.path)
     check_options(source, asked)
-    graph = load(model.path)
     own = asked.inputs
     if not own:  # the artifact says what goes in
-        asked = replace(asked, inputs=tuple(str(spec) for spec in signature(graph).inputs))
+        asked = replace(asked, inputs=tuple(str(spec) for spec in signature(judged.graph).inputs))
     try:
         with backend_for(source.format).load(source, asked, step) as session:
-            golden = make_golden(session, graph, source, asked, samples=samples, seed=seed)
+            golden = make_golden(session, judged.graph, source, asked, samples=samples, seed=seed)
     except UsageError as error:
         if own:
             raise
         raise UsageError(
-            f"{source.path} does not take what {model.path} takes: {error.message}",
+            f"{source.path} does not take what {judged.path} takes: {error.message}",
             fix="name the source that the artifact was made from",
             details=[f"the artifact takes {', '.join(asked.inputs)}", *error.details],
         ) from error

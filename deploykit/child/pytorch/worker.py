@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deploykit.child.example import example, one_sample
+from deploykit.child.example import REPEATS, apart, example, one_sample, sizes_of
 from deploykit.child.pytorch.call import Call, bind, flatten, left_out, parameters, renamed
 from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
 from deploykit.child.pytorch.export import EXPORTERS, Order
@@ -70,16 +70,10 @@ class Worker:
             raise ModelError("the model gives no tensor", fix="return a tensor, or tensors in tuples, lists or dicts")
         self._check_repeatable(outputs)
         self.outputs = tuple(outputs)
-        sizes = {
-            dim: size
-            for spec in specs
-            for dim, size in zip(spec.dims, tensors[spec.name].shape, strict=True)
-            if isinstance(dim, str)
-        }
         return {
             "inputs": [str(spec) for spec in specs],
             "outputs": [str(_spec_of(name, tensor)) for name, tensor in outputs.items()],
-            "sizes": sizes,
+            "sizes": sizes_of(specs, tensors),
             "notes": [*loaded.notes, *notes],
             "versions": {"torch": torch.__version__},
         }
@@ -142,7 +136,7 @@ class Worker:
     def _check_repeatable(self, first: Mapping[str, torch.Tensor]) -> None:
         second = self._outputs(self.example)
         for name, tensor in first.items():
-            if tensor.shape != second[name].shape or _apart(tensor, second[name]) > _REPEATS:
+            if tensor.shape != second[name].shape or apart(as_array(tensor), as_array(second[name])) > REPEATS:
                 raise ModelError(
                     f"the model gives another '{name}' when it runs on the same inputs again",
                     fix="switch off what is random in it, or make the state that it keeps an input and an output;"
@@ -214,17 +208,6 @@ def _in_float32(specs: Sequence[TensorSpec], tensors: Tensors) -> tuple[list[Ten
         [replace(spec, dtype="float32") if spec.dtype == "float64" else spec for spec in specs],
         {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in tensors.items()},
     )
-
-
-_REPEATS = 1e-3
-"""How far apart, in relation to their size, two runs on the same inputs may be: threads add up in any order."""
-
-
-def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    both = [tensor.detach().double().nan_to_num() for tensor in (one, other)]
-    size = float(torch.linalg.vector_norm(both[0]))
-    distance = float(torch.linalg.vector_norm(both[0] - both[1]))
-    return distance / size if size else distance
 
 
 def _spec_of(name: str, tensor: torch.Tensor) -> TensorSpec:

@@ -17,7 +17,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # the source is judged on t
 import tensorflow as tf
 
 from deploykit.artifact import Format
-from deploykit.child.example import example, one_sample
+from deploykit.child.example import REPEATS, apart, example, one_sample, sizes_of
 from deploykit.child.said import said
 from deploykit.child.tensorflow.graph.exact import moved_inputs
 from deploykit.child.tensorflow.model import Model, Order, Run, Source
@@ -32,8 +32,6 @@ _LOADERS = {
     Format.GRAPH_DEF: ("graph.graph_def", "load_graph_def"),
     Format.TFLITE: ("tflite.model", "load_tflite"),
 }
-_REPEATS = 1e-3
-"""How far apart, in relation to their size, two runs on the same inputs may be: threads add up in any order."""
 
 
 class Worker:
@@ -105,17 +103,11 @@ class Worker:
         if self._static:
             self.specs, given = one_sample(self.specs, given)
         outputs = self._run_once(given)
-        sizes = {
-            dim: size
-            for spec in self.specs
-            for dim, size in zip(spec.dims, given[spec.name].shape, strict=True)
-            if isinstance(dim, str)
-        }
         texts = [name for name, array in outputs.items() if array.dtype.kind in "OSU"]
         return {
             "inputs": [str(spec) for spec in self._outside()],
             "outputs": [str(_spec_of(name, array)) for name, array in outputs.items() if name not in texts],
-            "sizes": sizes,
+            "sizes": sizes_of(self.specs, given),
             "notes": [
                 *self.model.notes,
                 *self._assumed,
@@ -147,9 +139,7 @@ class Worker:
                 details=[said(error)],
             ) from error
         for name, array in outputs.items():
-            if array.dtype.kind in "fiu" and (
-                array.shape != again[name].shape or _apart(array, again[name]) > _REPEATS
-            ):
+            if array.dtype.kind in "fiu" and (array.shape != again[name].shape or apart(array, again[name]) > REPEATS):
                 bools = {port.name for port in self.model.inputs if port.dtype == "bool"}
                 steering = {one: "false" if one in bools else "1" for one in self.model.random_inputs()}
                 raise ModelError(
@@ -224,12 +214,6 @@ def _load(source: Source) -> Model:
             fix="save it again with the tensorflow that made it, or use that one's interpreter with --python",
         ) from error
     return model
-
-
-def _apart(one: Array, other: Array) -> float:
-    both = [np.nan_to_num(array.astype(np.float64)) for array in (one, other)]
-    size, distance = float(np.linalg.norm(both[0])), float(np.linalg.norm(both[0] - both[1]))
-    return distance / size if size else distance
 
 
 def _spec_of(name: str, array: Array) -> TensorSpec:

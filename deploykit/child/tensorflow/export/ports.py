@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from deploykit.child.tensorflow.export.shapes import settle_sizes
 from deploykit.child.tensorflow.graph.freezing import become_constant, become_placeholder
-from deploykit.child.tensorflow.model import Frozen, Order
+from deploykit.child.tensorflow.model import Frozen, Order, operation
 from deploykit.errors import ModelError
 from deploykit.tensors import Array
 
@@ -47,7 +47,7 @@ def with_ports(frozen: Frozen, order: Order) -> Ported:
         graph_def = graph.as_graph_def()
         settle_sizes(graph, graph_def)
     ins, outs = [one.name for one in inputs.values()], [one.name for one in outputs]
-    kept = [_node_of(name) for name in (*ins, *outs)]
+    kept = [operation(name) for name in (*ins, *outs)]
     graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, kept)
     _no_open_ends(graph_def, {*kept, *weights})
     by_name = dict(zip(frozen.inputs, ins, strict=True))
@@ -55,12 +55,12 @@ def with_ports(frozen: Frozen, order: Order) -> Ported:
 
 
 def _no_bfloat16(graph: tf.Graph) -> None:
-    for operation in graph.get_operations():
-        if any(one.dtype == tf.bfloat16 for one in operation.outputs):
+    for node in graph.get_operations():
+        if any(one.dtype == tf.bfloat16 for one in node.outputs):
             raise ModelError(
                 "the model computes in bfloat16, which tf2onnx takes for float16",
                 fix="save it with another policy: keras.config.set_dtype_policy('float32') before it is built",
-                details=[f"at '{operation.name}'"],
+                details=[f"at '{node.name}'"],
             )
 
 
@@ -76,8 +76,8 @@ def _lighter(frozen: Frozen) -> tuple[Any, dict[str, Array]]:
     """
     weights = dict(frozen.weights)
     computed = _foldable(frozen.graph_def, set(weights))
-    waits = {f"^{_node_of(tensor)}" for tensor in frozen.inputs.values()}  # nobody need wait for an input
-    fed = {_node_of(tensor) for tensor in frozen.inputs.values()}
+    waits = {f"^{operation(tensor)}" for tensor in frozen.inputs.values()}  # nobody need wait for an input
+    fed = {operation(tensor) for tensor in frozen.inputs.values()}
     light = tf.compat.v1.GraphDef()
     light.versions.CopyFrom(frozen.graph_def.versions)
     light.library.CopyFrom(frozen.graph_def.library)
@@ -124,9 +124,9 @@ def _drop_marks(one: Any) -> None:
 
 def _foldable(graph_def: Any, weights: set[str]) -> set[str]:
     """Name the constants from which, with other constants only, a node other than Identity computes something."""
-    sources = {node.name: [_node_of(name) for name in node.input if name[0] != "^"] for node in graph_def.node}
+    sources = {node.name: [operation(name) for name in node.input if name[0] != "^"] for node in graph_def.node}
     operations = {node.name: node.op for node in graph_def.node}
-    constant = {name for name, operation in operations.items() if operation == "Const"} | weights
+    constant = {name for name, kind in operations.items() if kind == "Const"} | weights
     waiting = [name for name, inputs in sources.items() if inputs]
     while found := [name for name in waiting if constant.issuperset(sources[name])]:
         constant.update(found)
@@ -156,7 +156,3 @@ def _no_open_ends(graph_def: Any, known: set[str]) -> None:
             fix="name all inputs and outputs: --inputs a,b --outputs c",
             details=[f"also on '{name}'" for name in unknown[1:]],
         )
-
-
-def _node_of(tensor: str) -> str:
-    return tensor.partition(":")[0].removeprefix("^")

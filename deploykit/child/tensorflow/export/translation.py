@@ -1,7 +1,6 @@
 """Translate a TensorFlow graph with tf2onnx, and say plainly what has no translation."""
 
 import functools
-import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from tf2onnx import optimizer, tf_loader, tfonnx
 
 import deploykit.child.tensorflow.export.operations
 import deploykit.child.tensorflow.export.operations_images  # noqa: F401 - both register translations with tf2onnx
-from deploykit.child.said import line_of, said
+from deploykit.child.tensorflow.export.failures import explained
 from deploykit.child.tensorflow.export.folding import FoldingOptimizer
 from deploykit.child.tensorflow.export.layout import LayoutOptimizer
 from deploykit.child.tensorflow.export.ports import Ported
@@ -40,7 +39,7 @@ def translated(ported: Ported, opset: int, target: Path) -> Any:
     Raises:
         ModelError: an operation has no translation.
     """
-    with _explained(), _light_inference():
+    with explained("the model", "the operation {} at '{}'", _REWRITE), _light_inference():
         # Grappler, TensorFlow's own optimizer, reads the graph of the context.
         with tf.Graph().as_default():
             graph_def = tf_loader.tf_optimize(ported.inputs, ported.outputs, ported.graph_def)
@@ -150,28 +149,3 @@ def _nodes(graph: Any) -> Iterator[Any]:
         yield node
         for body in (node.get_body_graphs() or {}).values():
             yield from _nodes(body)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except (ModelError, MemoryError):
-        raise
-    except Exception as error:
-        node = _node_at(error)
-        where = f"the operation {node.type} at '{node.name}'" if node is not None else "the model"
-        raise ModelError(
-            f"{where} can't be written as ONNX: {line_of(error).removeprefix('make_sure failure: ')}",
-            fix=_REWRITE,
-            details=[said(error)],
-        ) from error
-
-
-def _node_at(error: BaseException) -> Any:
-    """Give the node whose translation failed: tf2onnx does not name it, but calls it ``node`` all over."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        node = frame.f_locals.get("node")
-        if isinstance(node, tf2onnx.graph.Node) and frame.f_code.co_name != "tensorflow_onnx_mapping":
-            return node
-    return None

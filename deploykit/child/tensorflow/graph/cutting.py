@@ -9,10 +9,10 @@ import tensorflow as tf
 from tensorflow.python.grappler import tf_optimizer
 
 from deploykit.child.tensorflow.graph.dropout import switch_off_dropout
-from deploykit.child.tensorflow.graph.freezing import become_placeholder
+from deploykit.child.tensorflow.graph.freezing import become_constant, become_placeholder
 from deploykit.child.tensorflow.model import Frozen, Port, operation
 from deploykit.errors import UsageError, nearest
-from deploykit.tensors import Array, Tensors, TensorSpec
+from deploykit.tensors import Tensors, TensorSpec
 
 
 def pruned(graph_def: Any, outputs: Iterable[str], kept: Iterable[str] = ()) -> Any:
@@ -28,7 +28,7 @@ def cut(frozen: Frozen, dtypes: Mapping[str, int]) -> Frozen:
         frozen: a graph with its inputs.
         dtypes: the element type of each input, as TensorFlow numbers it.
     """
-    graph_def = _copied(frozen.graph_def)
+    graph_def = copied(frozen.graph_def)
     nodes = {node.name: node for node in graph_def.node}
     inputs = dict(frozen.inputs)
     for name, tensor in frozen.inputs.items():
@@ -51,7 +51,7 @@ def cut(frozen: Frozen, dtypes: Mapping[str, int]) -> Frozen:
 
 def apart(frozen: Frozen) -> Frozen:
     """Give the graph with its large weights beside it: as constants, each session would copy them several times."""
-    graph_def = _copied(frozen.graph_def)
+    graph_def = copied(frozen.graph_def)
     weights = dict(frozen.weights)
     for node in graph_def.node:
         tensor = node.attr["value"].tensor if node.op == "Const" else None
@@ -87,7 +87,7 @@ def _optimized(frozen: Frozen, *optimizers: str) -> Frozen:
 
 def sized(frozen: Frozen, inputs: Iterable[TensorSpec]) -> Frozen:
     """Give the graph with its placeholders of these sizes, free where an axis has a name."""
-    graph_def = _copied(frozen.graph_def)
+    graph_def = copied(frozen.graph_def)
     asked = {operation(frozen.inputs[spec.name]): spec for spec in inputs if spec.name in frozen.inputs}
     for node in graph_def.node:
         node.attr.pop("_output_shapes", None)  # written for the sizes that the placeholders had
@@ -102,11 +102,11 @@ def held(frozen: Frozen, values: Tensors) -> Frozen:
     """Give the graph with some inputs as constants, and without the dropout and branches that these switch off."""
     if not values:
         return frozen
-    graph_def = _copied(frozen.graph_def)
+    graph_def = copied(frozen.graph_def)
     by_node = {operation(frozen.inputs[name]): value for name, value in values.items()}
     for node in graph_def.node:
         if node.name in by_node:
-            _become_constant(node, by_node[node.name])
+            become_constant(node, node.name, by_node[node.name])
     switch_off_dropout(graph_def)
     inputs = {name: tensor for name, tensor in frozen.inputs.items() if name not in values}
     left = replace(frozen, graph_def=pruned(graph_def, frozen.outputs.values(), inputs.values()), inputs=inputs)
@@ -115,18 +115,11 @@ def held(frozen: Frozen, values: Tensors) -> Frozen:
     return _optimized(left, "constfold", "loop") if branches else left
 
 
-def _copied(graph_def: Any) -> Any:
+def copied(graph_def: Any) -> Any:
+    """Give a graph of its own, to be changed."""
     copy = tf.compat.v1.GraphDef()
     copy.CopyFrom(graph_def)
     return copy
-
-
-def _become_constant(node: Any, value: Array) -> None:
-    name, tensor = node.name, tf.make_tensor_proto(value)
-    node.Clear()
-    node.name, node.op = name, "Const"
-    node.attr["dtype"].type = tensor.dtype
-    node.attr["value"].tensor.CopyFrom(tensor)
 
 
 def as_asked(ports: Iterable[Port], values: Tensors) -> Tensors:

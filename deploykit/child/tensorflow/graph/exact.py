@@ -12,7 +12,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import function_def_to_graph, kernels, op_def_registry
 
 from deploykit.child.said import said
-from deploykit.child.tensorflow.graph.cutting import pruned
+from deploykit.child.tensorflow.graph.cutting import copied, pruned
 from deploykit.child.tensorflow.graph.expressions import EXPRESSED, expression
 from deploykit.child.tensorflow.model import Frozen
 from deploykit.errors import ModelError
@@ -39,7 +39,7 @@ def in_float64(frozen: Frozen) -> Frozen:
     Raises:
         ModelError: some part of it can't be had in float64.
     """
-    graph_def = _copied(pruned(frozen.graph_def, frozen.outputs.values(), frozen.inputs.values()))
+    graph_def = copied(pruned(frozen.graph_def, frozen.outputs.values(), frozen.inputs.values()))
     bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
     for node in (node for body in bodies for node in body):
         if _BY_BITS.search(node.op):
@@ -63,12 +63,6 @@ def _wide(array: Array) -> Array:
     wide = room[start : start + array.size * 8].view(np.float64).reshape(array.shape)
     np.copyto(wide, array)
     return wide
-
-
-def _copied(graph_def: Any) -> Any:
-    copy = tf.compat.v1.GraphDef()
-    copy.CopyFrom(graph_def)
-    return copy
 
 
 def _no_float64(op: str, name: str) -> ModelError:
@@ -240,7 +234,7 @@ def moved(frozen: Frozen, seed: int) -> Frozen:
 
     Weights have axes; a number without any is part of a formula, such as the limit of a range, and stays.
     """
-    graph_def = _copied(frozen.graph_def)
+    graph_def = copied(frozen.graph_def)
     bodies = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
     for node in (node for body in bodies for node in body):
         tensor = node.attr["value"].tensor if node.op == "Const" else None

@@ -2,20 +2,16 @@
 
 import copy
 import tempfile
-import traceback
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import onnx
-import tf2onnx
 from tf2onnx import handler, optimizer, tf_loader, tfonnx
 
 import deploykit.child.tensorflow.export.operations
 import deploykit.child.tensorflow.tflite.operations  # noqa: F401 - these register translations with tf2onnx
-from deploykit.child.said import line_of, said
+from deploykit.child.tensorflow.export.failures import explained
 from deploykit.child.tensorflow.export.layout import LayoutOptimizer
 from deploykit.child.tensorflow.export.naming import describe_inputs, drop_unused_domains, rename_ports
 from deploykit.child.tensorflow.export.to_onnx import HIGHEST_OPSET, LOWEST_OPSET
@@ -99,7 +95,7 @@ def _untranslated(left: dict[str, int]) -> ModelError:
 
 def _translated(tables: Any, nchw: list[int], opset: int) -> Any:
     names = [tables.subgraphs[0].tensors[one].name.decode() for one in nchw]
-    with tempfile.TemporaryDirectory() as folder, _explained():
+    with tempfile.TemporaryDirectory() as folder, explained("the TFLite file", "{} at '{}'", _REWRITE):
         path = Path(folder) / "model.tflite"
         path.write_bytes(packed(tables))
         tf_loader.clear_functions()
@@ -118,31 +114,6 @@ def _all_translated(graph: Any) -> None:
     )
     if left:
         raise _untranslated(left)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except (ModelError, MemoryError):
-        raise
-    except Exception as error:
-        node = _node_at(error)
-        where = f"{node.type.removeprefix('TFL_')} at '{node.name}'" if node is not None else "the TFLite file"
-        raise ModelError(
-            f"{where} can't be written as ONNX: {line_of(error).removeprefix('make_sure failure: ')}",
-            fix=_REWRITE,
-            details=[said(error)],
-        ) from error
-
-
-def _node_at(error: BaseException) -> Any:
-    """Give the node whose translation failed: tf2onnx does not name it, but calls it ``node`` all over."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        node = frame.f_locals.get("node")
-        if isinstance(node, tf2onnx.graph.Node) and frame.f_code.co_name != "tensorflow_onnx_mapping":
-            return node
-    return None
 
 
 def _connect(proto: Any, tables: Any, file: TfliteFile) -> None:
