@@ -21,7 +21,7 @@ from deploykit.exporters import EXPORTERS, OPSET, Exporter
 from deploykit.golden import Golden
 from deploykit.tensors import Signature
 from deploykit.validation.compare import compare
-from deploykit.validation.evidence import SAMPLES, golden_path, make_golden, settled_outputs
+from deploykit.validation.evidence import SAMPLES, Size, golden_path, make_golden, settled_outputs
 from deploykit.validation.verdict import Check, Verdict
 
 _LONGEST = 700
@@ -83,7 +83,7 @@ def convert(  # noqa: PLR0913 - the options of the command
 
     origin = Artifact.open(source)
     asked = Asked(**loading)
-    check_options(origin, asked)
+    check_options(asked, origin)
     target = _target(origin, output)
     allowed = limits(for_runtime) if for_runtime else installed_limits()
     if opset is not None and opset > allowed.opset:
@@ -204,7 +204,9 @@ def _tried(work: Work, ways: list[str], failures: list[str], stage: Staging, tar
         clock.lap("load")
         way, said = _exported(work, session, ways, failures, raw, target)
         clock.lap("export")
-        golden = make_golden(session, load(raw), work.source, work.asked, samples=work.samples, seed=work.seed)
+        kept = stage.folder / "evidence"
+        shutil.rmtree(kept, ignore_errors=True)
+        golden = make_golden(session, load(raw), work.source, work.asked, Size(kept, work.samples, work.seed))
         golden = replace(golden, signature=Signature(golden.signature.inputs, settled_outputs(golden)))
         clock.lap("golden")
         return Trial(way, raw, golden, (*session.notes, *said), session.versions, clock, session.peak_bytes)

@@ -4,18 +4,16 @@ A golden is an .npz file that anyone can read: ``inputs/0/x``, ``outputs/0/logit
 ``noisy/0/logits`` for each case, and ``golden.json`` with the signature, where it is from and how it was made.
 """
 
-import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, overload
 
 from deploykit.errors import ModelError
-from deploykit.tensors import Array, Signature, Tensors, TensorSpec, write_npz
+from deploykit.tensors import Array, Npz, Signature, TensorSpec, write_npz
 
 CONTENT = "golden.json"
 _VERSION = 1
@@ -30,10 +28,40 @@ class Case:
     and noisy the source itself; else reference is the source itself and noisy the source moved by an ulp.
     """
 
-    inputs: Tensors
-    outputs: Tensors
-    reference: Tensors
-    noisy: Tensors
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    reference: Mapping[str, Array]
+    noisy: Mapping[str, Array]
+    floor: bool = True
+    """Whether it tells the noise floor; else reference and noisy are the source itself, and other cases tell it."""
+
+
+class Cases(Sequence[Case]):
+    """Cases that lie in files: one is read when it is asked for, and none is kept."""
+
+    def __init__(self, count: int, load: Callable[[int], Case]) -> None:
+        """Take how many there are, and what loads one by its number."""
+        self._count, self._load = count, load
+
+    @overload
+    def __getitem__(self, number: int) -> Case: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Case]: ...
+    def __getitem__(self, number: int | slice) -> Case | Sequence[Case]:
+        """Load one."""
+        if isinstance(number, slice):
+            return [self._load(one) for one in range(*number.indices(self._count))]
+        if not -self._count <= number < self._count:
+            raise IndexError(number)
+        return self._load(number % self._count)
+
+    def __iter__(self) -> Iterator[Case]:
+        """Load one after the other."""
+        return map(self._load, range(self._count))
+
+    def __len__(self) -> int:
+        """Count them."""
+        return self._count
 
 
 @dataclass(frozen=True)
@@ -41,7 +69,7 @@ class Golden:
     """Evidence of what a source answers, enough to judge an artifact without it."""
 
     signature: Signature
-    cases: tuple[Case, ...]
+    cases: Sequence[Case]
     method: str
     """``float64`` or ``ulp``: how the noise floor was found."""
     source: Mapping[str, str]
@@ -62,10 +90,7 @@ class Golden:
     @property
     def shapes(self) -> tuple[str, ...]:
         """The input shapes of each case, as text."""
-        return tuple(
-            ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in case.inputs.items())
-            for case in self.cases
-        )
+        return tuple(shapes_of(case.inputs) for case in self.cases)
 
     def write(self, path: Path) -> None:
         """Write the file; the same evidence gives the same bytes."""
@@ -82,17 +107,17 @@ class Golden:
             "quanta": dict(self.quanta),
             "limit": self.limit,
         }
-        arrays = {
-            f"{kind}/{number}/{name}": array
+        arrays = (
+            (f"{kind}/{number}/{name}", array)
             for number, case in enumerate(self.cases)
             for kind in _kept(self.method)
             for name, array in getattr(case, kind).items()
-        }
+        )
         write_npz(path, arrays, {CONTENT: json.dumps(about, indent=1)})
 
     @classmethod
     def read(cls, path: Path) -> "Golden":
-        """Read a golden back.
+        """Read a golden back: all of it is looked at, and none of its arrays is kept.
 
         Raises:
             ModelError: the file is damaged, or no golden.
@@ -100,9 +125,10 @@ class Golden:
         try:
             with zipfile.ZipFile(path) as archive:
                 about = json.loads(archive.read(CONTENT))
-                cases = tuple(_read_case(archive, number, about["method"]) for number in range(about["cases"]))
             signature = Signature(tuple(map(_spec, about["inputs"])), tuple(map(_spec, about["outputs"])))
             coarse = {"quanta": about.get("quanta", {}), "limit": about.get("limit")}
+            cases = Cases(about["cases"], partial(_case, path, about["method"]))
+            _look_at(path, about["method"], len(cases))
             notes = tuple(about["notes"])
             return cls(signature, cases, about["method"], about["source"], notes, about["tables"], **coarse)
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, EOFError) as error:
@@ -111,7 +137,12 @@ class Golden:
             ) from error
 
 
-def rows(tensors: Tensors) -> int:
+def shapes_of(tensors: Mapping[str, Array]) -> str:
+    """Give the shapes of some tensors as text: ``x 2x3x224x224, mask 2x16``."""
+    return ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in tensors.items())
+
+
+def rows(tensors: Mapping[str, Array]) -> int:
     """Count the samples of one call."""
     return next((len(array) for array in tensors.values() if array.ndim), 1)
 
@@ -126,15 +157,14 @@ def _kept(method: str) -> tuple[str, ...]:
     return ("inputs", "outputs", "reference" if method == "float64" else "noisy")
 
 
-def _read_case(archive: zipfile.ZipFile, number: int, method: str) -> Case:
-    found: dict[str, Tensors] = {}
-    for kind in _kept(method):
-        prefix = f"{kind}/{number}/"
-        names = [name for name in archive.namelist() if name.startswith(prefix)]
-        found[kind] = {name[len(prefix) : -4]: _read_array(archive, name) for name in names}
+def _case(path: Path, method: str, number: int) -> Case:
+    found = {kind: Npz(path, f"{kind}/{number}/") for kind in _kept(method)}
     outputs = found["outputs"]
     return Case(found["inputs"], outputs, found.get("reference", outputs), found.get("noisy", outputs))
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
-    return np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+def _look_at(path: Path, method: str, count: int) -> None:
+    for number in range(count):
+        for kind in _kept(method):
+            for _ in Npz(path, f"{kind}/{number}/").values():
+                pass

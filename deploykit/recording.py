@@ -1,13 +1,15 @@
 """Record a golden: run a source on inputs, and find how far it is itself from exact arithmetic."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from deploykit.errors import ModelError
-from deploykit.golden import Case, Golden, rows
-from deploykit.tensors import Array, Signature, Tensors
+from deploykit.golden import Case, Cases, Golden, rows
+from deploykit.tensors import Array, Npz, Signature, Tensors, write_npz
 
 Answer = Tensors | ModelError
 """What a source gives for one call: its outputs, or the error that it failed with."""
@@ -16,12 +18,24 @@ Answer = Tensors | ModelError
 class Runs(Protocol):
     """A source that runs."""
 
-    def run_all(self, cases: Sequence[Tensors], mode: str) -> list[Answer]:
+    def run_all(self, cases: Iterable[Mapping[str, Array]], mode: str) -> Iterable[Answer]:
         """Run every case: ``source`` as it is, ``exact`` in float64, ``moved`` with its numbers an ulp away."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a golden is recorded."""
+
+    folder: Path
+    """Where its arrays are kept, so that memory holds a few calls and no more; it must outlive the golden."""
+    batched: bool
+    """Whether axis 0 of every input is a batch that may be split."""
+    floor_samples: int | None = None
+    """The noise floor is told by the first calls that have so many samples together at most; None: by all of them."""
+
+
 def record(
-    source: Runs, signature: Signature, inputs: Sequence[Tensors], origin: Mapping[str, str], *, batched: bool
+    source: Runs, signature: Signature, inputs: Iterable[Mapping[str, Array]], origin: Mapping[str, str], plan: Plan
 ) -> Golden:
     """Run a source on inputs and keep what it answers, with its noise floor.
 
@@ -33,30 +47,94 @@ def record(
         signature: its inputs and outputs.
         inputs: a call's tensors each. What the source refuses is left out, and said in the notes.
         origin: path, format and sha256 of the source.
-        batched: whether axis 0 of every input is a batch that may be split.
+        plan: how it is recorded.
 
     Raises:
         ModelError: the source takes none of the inputs, or its answers change from run to run.
     """
-    answers = source.run_all(inputs, "source")
-    refusals = [answer for answer in answers if isinstance(answer, ModelError)]
-    taken = [(given, own) for given, own in zip(inputs, answers, strict=True) if not isinstance(own, ModelError)]
-    if not taken:
-        raise refusals[0]
-    given, outputs = [pair[0] for pair in taken], [pair[1] for pair in taken]
-    notes = tuple(f"the source itself refuses inputs {'; '.join(error.details)}" for error in refusals)
-    _check_repeatable(source, given[0], outputs[0])
-    exact = _exact(source, given, outputs)
-    if exact is not None:
-        cases = [Case(*case) for case in zip(given, outputs, exact, outputs, strict=True)]
-        return Golden(signature, tuple(cases), "float64", origin, notes)
-    noisy = _spread(source, given, outputs, batched=batched)
-    cases = [Case(*case) for case in zip(given, outputs, outputs, noisy, strict=True)]
-    return Golden(signature, tuple(cases), "ulp", origin, notes)
+    kept = _Kept(plan.folder)
+    notes = tuple(kept.run(source, inputs))
+    _check_repeatable(source, *kept.first())
+    told = kept.told(plan.floor_samples)
+    if _exact(source, kept, told):
+        return Golden(signature, kept.cases("reference", told), "float64", origin, notes)
+    _spread(source, kept, told, batched=plan.batched)
+    return Golden(signature, kept.cases("noisy", told), "ulp", origin, notes)
 
 
-def _check_repeatable(source: Runs, given: Tensors, first: Tensors) -> None:
-    second = source.run_all([given], "source")[0]
+class _Kept:
+    """The arrays of a golden in the making, each kind of each call in a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.count = 0
+        self._rows: list[int] = []
+
+    def run(self, source: Runs, inputs: Iterable[Mapping[str, Array]]) -> Iterator[str]:
+        """Run the source on every call, keep what it takes and gives, and say what it refuses."""
+        refusals: list[ModelError] = []
+        for given, answer in _both(source, inputs):
+            if isinstance(answer, ModelError):
+                refusals.append(answer)
+                continue
+            self.put("inputs", self.count, given)
+            self.put("outputs", self.count, answer)
+            self._rows.append(rows(given))
+            self.count += 1
+        if not self.count:
+            raise refusals[0]
+        yield from (f"the source itself refuses inputs {'; '.join(error.details)}" for error in refusals)
+
+    def first(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        return self.get("inputs", 0), self.get("outputs", 0)
+
+    def told(self, samples: int | None) -> int:
+        """Count the first calls that have so many samples together at most; one call at least."""
+        if samples is None:
+            return self.count
+        sums = np.cumsum(self._rows)
+        return max(1, int(np.searchsorted(sums, samples, side="right")))
+
+    def put(self, kind: str, number: int, tensors: Mapping[str, Array]) -> None:
+        write_npz(self._path(kind, number), tensors)
+
+    def get(self, kind: str, number: int) -> Mapping[str, Array]:
+        return Npz(self._path(kind, number))
+
+    def all(self, kind: str, count: int) -> Iterator[Mapping[str, Array]]:
+        return (self.get(kind, number) for number in range(count))
+
+    def cases(self, kind: str, told: int) -> Cases:
+        """Give the cases, of which the first ``told`` have a ``reference``, or a ``noisy`` answer, of their own."""
+
+        def load(number: int) -> Case:
+            inputs, outputs = self.get("inputs", number), self.get("outputs", number)
+            own = self.get(kind, number) if number < told else outputs
+            reference, noisy = (own, outputs) if kind == "reference" else (outputs, own)
+            return Case(inputs, outputs, reference, noisy, floor=number < told)
+
+        return Cases(self.count, load)
+
+    def _path(self, kind: str, number: int) -> Path:
+        return self._folder / f"{number}.{kind}.npz"
+
+
+def _both(source: Runs, inputs: Iterable[Mapping[str, Array]]) -> Iterator[tuple[Mapping[str, Array], Answer]]:
+    """Give the inputs of each call with the answer, however many calls the source takes at once."""
+    waiting: list[Mapping[str, Array]] = []
+
+    def passed_on() -> Iterator[Mapping[str, Array]]:
+        for given in inputs:
+            waiting.append(given)
+            yield given
+
+    for answer in source.run_all(passed_on(), "source"):
+        yield waiting.pop(0), answer
+
+
+def _check_repeatable(source: Runs, given: Mapping[str, Array], first: Mapping[str, Array]) -> None:
+    second = next(iter(source.run_all([given], "source")))
     if isinstance(second, ModelError):
         raise second
     for name, array in first.items():
@@ -71,26 +149,31 @@ def _check_repeatable(source: Runs, given: Tensors, first: Tensors) -> None:
                 )
 
 
-def _exact(source: Runs, given: Sequence[Tensors], outputs: Sequence[Tensors]) -> list[Tensors] | None:
-    found: list[Tensors] = []
-    for answer, own in zip(source.run_all(given, "exact"), outputs, strict=True):
+def _exact(source: Runs, kept: _Kept, told: int) -> bool:
+    """Run the first calls in float64 and keep the answers; tell whether they may stand as the reference."""
+    apart: dict[str, list[tuple[float, float]]] = {}
+    answers = source.run_all(kept.all("inputs", told), "exact")
+    for number, answer in enumerate(answers):
+        own = kept.get("outputs", number)
         if isinstance(answer, ModelError) or not _is_exact(answer, own):
-            return None
-        found.append(answer)
-    return found if all(_plausible(name, found, outputs) for name in outputs[0]) else None
+            return False
+        kept.put("reference", number, answer)
+        for name, array in own.items():
+            sizes = _distance(array, answer[name]), _distance(array, np.zeros_like(array))
+            apart.setdefault(name, []).append(sizes)
+    return all(_plausible(sizes) for sizes in apart.values())
 
 
 _FAR = 0.1
 """From this share of its size on, what float64 gives is no better arithmetic but another model, or chaos."""
 
 
-def _plausible(name: str, exact: Sequence[Tensors], outputs: Sequence[Tensors]) -> bool:
-    pairs = [(own[name], answer[name]) for own, answer in zip(outputs, exact, strict=True)]
-    size = max((_distance(own, np.zeros_like(own)) for own, _ in pairs), default=0.0)
-    return all(_distance(own, answer) <= _FAR * size for own, answer in pairs)
+def _plausible(sizes: list[tuple[float, float]]) -> bool:
+    largest = max(size for _, size in sizes)
+    return all(distance <= _FAR * largest for distance, _ in sizes)
 
 
-def _is_exact(answer: Tensors, own: Tensors) -> bool:
+def _is_exact(answer: Tensors, own: Mapping[str, Array]) -> bool:
     """Tell whether a run in float64 may stand as the reference: the same outputs, and real ones in float64."""
     return answer.keys() == own.keys() and all(
         array.shape == own[name].shape and (own[name].dtype.kind != "f" or array.dtype == np.float64)
@@ -98,22 +181,23 @@ def _is_exact(answer: Tensors, own: Tensors) -> bool:
     )
 
 
-def _spread(source: Runs, given: Sequence[Tensors], outputs: Sequence[Tensors], *, batched: bool) -> list[Tensors]:
-    spread: list[Tensors] = []
-    for case, own, answer in zip(given, outputs, source.run_all(given, "moved"), strict=True):
-        noisy = own if isinstance(answer, ModelError) else answer
+def _spread(source: Runs, kept: _Kept, told: int, *, batched: bool) -> None:
+    """Keep for each of the first calls the answer that is farthest from the source's, and as good."""
+    for number, answer in enumerate(source.run_all(kept.all("inputs", told), "moved")):
+        own = kept.get("outputs", number)
+        kept.put("noisy", number, own if isinstance(answer, ModelError) else answer)
+    for number, case in enumerate(kept.all("inputs", told)):
         if batched and rows(case) > 1:
-            noisy = _farther(own, noisy, _split(source, case, own))
-        spread.append(noisy)
-    return spread
+            own, noisy = kept.get("outputs", number), dict(kept.get("noisy", number))
+            kept.put("noisy", number, _farther(own, noisy, _split(source, case, own)))
 
 
-def _split(source: Runs, case: Tensors, own: Tensors) -> Tensors:
+def _split(source: Runs, case: Mapping[str, Array], own: Mapping[str, Array]) -> Mapping[str, Array]:
     """Run a batch one sample at a time; where that gives something else than rows, give the outputs themselves."""
-    count = rows(case)
-    singles = [
-        {name: array[row : row + 1] if array.ndim else array for name, array in case.items()} for row in range(count)
-    ]
+    whole, count = dict(case), rows(case)
+    singles = (
+        {name: array[row : row + 1] if array.ndim else array for name, array in whole.items()} for row in range(count)
+    )
     answers = [answer for answer in source.run_all(singles, "source") if not isinstance(answer, ModelError)]
     if len(answers) != count:
         return own
@@ -125,7 +209,7 @@ def _split(source: Runs, case: Tensors, own: Tensors) -> Tensors:
     } | {name: own[name] for name, parts in joined.items() if not parts[0].ndim}
 
 
-def _farther(own: Tensors, one: Tensors, other: Tensors) -> Tensors:
+def _farther(own: Mapping[str, Array], one: Mapping[str, Array], other: Mapping[str, Array]) -> Mapping[str, Array]:
     return {
         name: one[name]
         if other[name].shape != array.shape or _distance(array, one[name]) >= _distance(array, other[name])

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -109,7 +109,9 @@ def _dim(part: str, text: str) -> Dim:
     )
 
 
-def write_npz(path: Path, arrays: Mapping[str, Array], texts: Mapping[str, str] | None = None) -> None:
+def write_npz(
+    path: Path, arrays: Mapping[str, Array] | Iterable[tuple[str, Array]], texts: Mapping[str, str] | None = None
+) -> None:
     """Write arrays, and texts, as an .npz file that numpy reads; the same content gives the same bytes.
 
     ``numpy.savez`` can't name an array ``file``, and writes the time into the archive.
@@ -117,6 +119,39 @@ def write_npz(path: Path, arrays: Mapping[str, Array], texts: Mapping[str, str] 
     with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
         for name, text in (texts or {}).items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), text)
-        for name, array in arrays.items():
+        for name, array in arrays.items() if isinstance(arrays, Mapping) else arrays:
             with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
+
+
+class Npz(Mapping[str, Array]):
+    """Arrays in an .npz file, each read when it is asked for: none is kept."""
+
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        """Take the file, and what stands before the names of the arrays that are meant.
+
+        Raises:
+            OSError: it can't be read.
+            zipfile.BadZipFile: it is no such file.
+        """
+        self._path, self._prefix = path, prefix
+        with zipfile.ZipFile(path) as archive:
+            names = (name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
+            self._names = tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+    def __getitem__(self, name: str) -> Array:
+        """Read an array."""
+        if name not in self._names:
+            raise KeyError(name)
+        with zipfile.ZipFile(self._path) as archive, archive.open(f"{self._prefix}{name}.npy") as entry:
+            array: Array = np.lib.format.read_array(entry, allow_pickle=False)
+            entry.read(1)  # the checksum is looked at when the end is met
+            return array
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the names, in the order of the file."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Count the arrays."""
+        return len(self._names)

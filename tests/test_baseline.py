@@ -160,7 +160,8 @@ def of_answers(seed: int, size: int) -> Verdict:
     answers = []
     for number in range(3):
         exact = np.random.default_rng(number).standard_normal((5, 200)) + 3
-        case = Case({"x": np.zeros((5, 2), np.float32)}, *({"y": near} for near in near_to(exact)))
+        own, reference, noisy = ({"y": near} for near in near_to(exact))
+        case = Case({"x": np.zeros((5, 2), np.float32)}, own, reference, noisy)
         answers.append((case, {"y": (exact * (1 + 6e-8 * size * rng.standard_normal(exact.shape))).astype(np.float32)}))
     return verdict(judge("y", answers, Bounds(LIMIT)))
 

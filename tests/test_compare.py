@@ -1,6 +1,6 @@
 """compare() fails wherever another comparison has said "equal" of two that are not, and passes what is right."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ class Fixed(Session):
         self.versions = {}
         self._answers = list(answers)
 
-    def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
+    def run_all(self, cases: Iterable[Mapping[str, Array]], mode: str = "source") -> list[Answer]:
         return self._answers
 
 

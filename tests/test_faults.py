@@ -91,7 +91,7 @@ def _sound(made: Converted) -> Sound:
         for case in golden.cases
     ]
     cases = synthesize(load(made.onnx), inputs, plan, seed=77)
-    return Sound(made, golden, cases, OrtSession(made.onnx).run_all(cases))
+    return Sound(made, golden, cases, list(OrtSession(made.onnx).run_all(cases)))
 
 
 def planted(fault: Fault, size: float, sound: Sound, path: Path) -> Path:
@@ -127,7 +127,7 @@ def judged(fault: Fault, sound: Sound, path: Path) -> Verdict | None:
     """Plant a fault at the least size that matters, and judge it; None where no size of it matters."""
     for size in SIZES if fault.scales else (1.0,):
         session = OrtSession(planted(fault, size, sound, path))
-        if effect(sound, session.run_all(sound.cases)) >= MATTERS:
+        if effect(sound, list(session.run_all(sound.cases))) >= MATTERS:
             return compare(sound.golden, session, artifact=fault.where, reference=sound.made.name)
     return None
 

@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from deploykit.artifact import Artifact, sha256
 from deploykit.backends import Asked, backend_for
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Case, Golden
-from deploykit.recording import record
+from deploykit.recording import Plan, record
 from deploykit.tensors import Array, Signature, Tensors, TensorSpec
 from deploykit.validation import validate
 from deploykit.validation.evidence import find_golden, golden_path
@@ -40,7 +41,7 @@ def golden(method: str = "float64", names: tuple[str, ...] = ("x",), dtype: str 
     return Golden(Signature(specs, specs), tuple(cases), method, {"path": "m.pt", "sha256": "0"}, ("a note",))
 
 
-def assert_same(one: Tensors, other: Tensors) -> None:
+def assert_same(one: Mapping[str, Array], other: Mapping[str, Array]) -> None:
     assert list(one) == list(other)
     for name, array in one.items():
         assert array.dtype == other[name].dtype
@@ -216,7 +217,7 @@ def recorded(name: str, folder: Path, *, batched: bool = True) -> Golden:
     rng = np.random.default_rng(5)
     inputs: list[Tensors] = [{"x": rng.standard_normal((rows, 12)).astype(np.float32)} for rows in (1, 2, 5, 30)]
     with backend_for(source.format).load(source, asked) as session:
-        return record(session, session.signature, inputs, {"path": name}, batched=batched)
+        return record(session, session.signature, inputs, {"path": name}, Plan(folder / name, batched))
 
 
 def floor(golden: Golden) -> float:

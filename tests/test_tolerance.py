@@ -17,7 +17,7 @@ from deploykit.golden import Golden
 from deploykit.onnx_io import load
 from deploykit.tensors import Array
 from deploykit.validation import Verdict, compare
-from deploykit.validation.evidence import make_golden
+from deploykit.validation.evidence import Size, make_golden
 from deploykit.validation.tolerance import LIMIT, Errors, limit, noise_ratio
 from tests import hard
 from tests.converted import NETS, Converted, converted
@@ -29,7 +29,7 @@ RIGHT_AT_MOST = 5.0
 
 
 def errors(exact: Array, own: Array, found: Array) -> Errors:
-    return Errors(*(np.asarray(part, np.float64) for part in (exact, own, found)))
+    return Errors(np.asarray(exact, np.float64), np.asarray(own, np.float64), np.asarray(found, np.float64))
 
 
 def rounded(exact: Array, ulps: float = 1.0) -> Array:
@@ -129,7 +129,8 @@ def _evidence(made: Converted, folder: Path) -> tuple[list[Golden], list[Path]]:
     with backend_for(source.format).load(source, Asked(**made.loading)) as session:
         assert isinstance(session, ChildSession)
         graph = load(made.onnx)
-        goldens = [make_golden(session, graph, source, Asked(), seed=seed) for seed in range(SEEDS[made.name])]
+        sizes = [Size(folder / str(seed), seed=seed) for seed in range(SEEDS[made.name])]
+        goldens = [make_golden(session, graph, source, Asked(), size) for size in sizes]
         if made.name != "recurrent":  # of that, dynamo bakes the sizes in; convert finds it, and takes the other
             (folder / "other").mkdir()
             session.export(folder / "other" / "model.onnx", "torchscript" if made.name != "encoder" else "dynamo", 18)

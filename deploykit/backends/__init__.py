@@ -1,9 +1,9 @@
 """Backends: what runs a model. One file each; each holds one frozen dataclass derived from ``Backend``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, TypedDict
@@ -14,7 +14,7 @@ from deploykit.errors import UsageError, nearest
 from deploykit.plugin import Registry
 from deploykit.recording import Answer
 from deploykit.samples import Preprocessing
-from deploykit.tensors import Signature, Tensors, TensorSpec
+from deploykit.tensors import Array, Signature, TensorSpec
 
 
 class Loading(TypedDict, total=False):
@@ -100,8 +100,8 @@ class Session(ABC):
         return 0
 
     @abstractmethod
-    def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
-        """Run every case, and give its outputs by name, or the error that it failed with.
+    def run_all(self, cases: Iterable[Mapping[str, Array]], mode: str = "source") -> Iterable[Answer]:
+        """Run every case, and give its outputs by name, or the error that it failed with; few are held at a time.
 
         Args:
             cases: tensors by input name.
@@ -155,29 +155,30 @@ def backend_for(format_: Format) -> Backend:
 
 _KERAS = frozenset({Format.KERAS, Format.KERAS_H5})
 _TENSORFLOW = _KERAS | {Format.SAVED_MODEL, Format.GRAPH_DEF, Format.TFLITE}
+_MADE = frozenset(Format) - (_TENSORFLOW - _KERAS) - {Format.ONNX, Format.GOLDEN}
 _FITS = {
     "signature": frozenset({Format.SAVED_MODEL, Format.TFLITE}),
     "custom_objects": _KERAS,
     "graph_inputs": frozenset({Format.GRAPH_DEF}),
     "graph_outputs": frozenset({Format.GRAPH_DEF}),
     "layout": _TENSORFLOW,
-    "factory": frozenset(Format) - (_TENSORFLOW - _KERAS),
-    "factory_args": frozenset(Format) - (_TENSORFLOW - _KERAS),
+    "factory": _MADE,
+    "factory_args": _MADE,
 }
 _LAYOUTS = ("nhwc", "nchw")
 
 
-def check_options(artifact: Artifact, asked: Asked) -> None:
-    """Refuse what says nothing about a source of this format, before anything is loaded.
+def check_options(asked: Asked, *artifacts: Artifact) -> None:
+    """Refuse what says nothing about any of these artifacts, before anything is loaded.
 
     Raises:
-        UsageError: an option is not for this format, or has no such value.
+        UsageError: an option is not for their formats, or has no such value.
     """
     for name, formats in _FITS.items():
-        if getattr(asked, name) and artifact.format not in formats:
+        if getattr(asked, name) and not any(one.format in formats for one in artifacts):
             option = f"--{name.removeprefix('graph_').replace('_', '-')}"
             raise UsageError(
-                f"{option} says nothing about {artifact.path}, which is {artifact.format}",
+                f"{option} says nothing about {artifacts[0].path}, which is {artifacts[0].format}",
                 fix=f"leave it out; it is for {', '.join(sorted(formats))}",
             )
     if asked.layout not in (None, *_LAYOUTS):
@@ -185,6 +186,12 @@ def check_options(artifact: Artifact, asked: Asked) -> None:
             f"there is no layout '{asked.layout}'{nearest(asked.layout, _LAYOUTS)}", fix="--layout nchw or nhwc"
         )
     _ = asked.preprocessing  # raises where it can't be read
+
+
+def fitting(artifact: Artifact, asked: Asked) -> Asked:
+    """Give what was asked without the options that say nothing about this artifact: they are for the other one."""
+    usual = Asked()
+    return replace(asked, **{name: getattr(usual, name) for name, fit in _FITS.items() if artifact.format not in fit})
 
 
 def described(asked: Asked) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:

@@ -1,6 +1,7 @@
 """A source that is alive in its framework's child process: what every framework's session has in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from deploykit.child import Child
 from deploykit.errors import ModelError
 from deploykit.recording import Answer
 from deploykit.samples import read
-from deploykit.tensors import Signature, Tensors, TensorSpec, write_npz
+from deploykit.tensors import Array, Signature, TensorSpec, write_npz
 
 
 class ChildSession(Session):
@@ -28,6 +29,7 @@ class ChildSession(Session):
         self.quanta = told.get("quanta", {})
         self.limit = told.get("limit")
         self._sizes: dict[str, int] = told["sizes"]
+        self._numbers = count()
 
     @property
     def peak_bytes(self) -> int:
@@ -49,22 +51,43 @@ class ChildSession(Session):
         )
         return said
 
-    def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
-        """Run every case in the child; tensors go there and back as files."""
-        words = {"source": "running the source", "exact": "running the source in float64"}
-        files = [
-            (self.child.scratch / f"{number}.in.npz", self.child.scratch / f"{number}.out.npz")
-            for number in range(len(cases))
-        ]
-        for case, (given, _) in zip(cases, files, strict=True):
-            write_npz(given, case)
-        failures = self.child.call(
-            "run",
-            f"{words.get(mode, 'running the source moved by an ulp')} on {len(cases)} inputs",
-            cases=[[str(given), str(found)] for given, found in files],
-            mode=mode,
-        )
-        return [_answer(found, failure) for (_, found), failure in zip(files, failures, strict=True)]
+    def run_all(self, cases: Iterable[Mapping[str, Array]], mode: str = "source") -> Iterator[Answer]:
+        """Run every case in the child, some at a time; tensors go there and back as files."""
+        done, left = 0, iter(cases)
+        while files := self._written(left):
+            failures = self.child.call(
+                "run",
+                f"{_DOING[mode]}, inputs {done + 1} to {done + len(files)}",
+                cases=[[str(given), str(found)] for given, found in files],
+                mode=mode,
+            )
+            done += len(files)
+            for (given, found), failure in zip(files, failures, strict=True):
+                yield _answer(found, failure)
+                given.unlink()
+                found.unlink(missing_ok=True)
+
+    def _written(self, cases: Iterator[Mapping[str, Array]]) -> list[tuple[Path, Path]]:
+        """Write the next cases for the child, and name the files for its answers."""
+        files: list[tuple[Path, Path]] = []
+        size = 0
+        for case in cases:
+            place = self.child.scratch / f"{next(self._numbers)}.in.npz"
+            write_npz(place, case)
+            files.append((place, place.with_suffix(".out.npz")))
+            size += place.stat().st_size
+            if len(files) == _MOST_CASES or size > _MOST_BYTES:
+                break
+        return files
+
+
+_DOING = {
+    "source": "running the source",
+    "exact": "running the source in float64",
+    "moved": "running the source moved by an ulp",
+}
+_MOST_CASES, _MOST_BYTES = 64, 64 << 20
+"""What the child runs in one go; its answers wait on the disk."""
 
 
 def _answer(found: Path, failure: list[str] | None) -> Answer:

@@ -4,7 +4,7 @@ import gc
 import importlib.metadata
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,14 +113,15 @@ class OrtSession(Session):
                 return sizes
         return super().sizes()
 
-    def run_all(self, cases: Sequence[Tensors], mode: str = "source") -> list[Answer]:
+    def run_all(self, cases: Iterable[Mapping[str, Array]], mode: str = "source") -> Iterator[Answer]:
         """Run every case; ``moved`` also leaves the graph unoptimized, so that it adds up in another order."""
-        if mode == "exact":
-            return [ModelError("onnxruntime has no float64 run of a float32 graph", fix="use mode moved")] * len(cases)
-        if mode == "moved":
-            session = self._session(optimized=False)
-            return [self._run(session, {name: _moved(array) for name, array in case.items()}) for case in cases]
-        return [self._run(self._session(optimized=True), case) for case in cases]
+        for case in cases:
+            if mode == "exact":
+                yield ModelError("onnxruntime has no float64 run of a float32 graph", fix="use mode moved")
+            elif mode == "moved":
+                yield self._run(self._session(optimized=False), {name: _moved(one) for name, one in case.items()})
+            else:
+                yield self._run(self._session(optimized=True), dict(case))
 
     def unload(self) -> None:
         """Free the memory of the model; the next run loads it again."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploykit.metrics import Metric
+from deploykit.metrics import Metric, Parts
 from deploykit.tensors import Array
 
 
@@ -12,6 +12,10 @@ from deploykit.tensors import Array
 class MeanAbs(Metric):
     """mean |candidate - reference|, in the unit of the output."""
 
-    def measure(self, reference: Array, candidate: Array) -> float:
+    def parts(self, reference: Array, candidate: Array) -> Parts:
+        """Keep the sum, and of how many."""
+        return float(np.sum(np.abs(candidate - reference))), reference.size
+
+    def figure(self, parts: Parts) -> float:
         """Give the mean absolute difference."""
-        return float(np.mean(np.abs(candidate - reference)))
+        return float(parts[0] / parts[1])

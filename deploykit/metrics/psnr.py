@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploykit.metrics import Metric
+from deploykit.metrics import Metric, Parts
 from deploykit.tensors import Array
 
 
@@ -15,10 +15,20 @@ class Psnr(Metric):
 
     peak: float = field(default=0.0, metadata={"help": "largest range of values; 0: the range of the reference"})
 
-    def measure(self, reference: Array, candidate: Array) -> float:
+    def parts(self, reference: Array, candidate: Array) -> Parts:
+        """Keep the sum of squares, of how many, and the range of the reference."""
+        squares = float(np.sum(np.square(candidate - reference)))
+        return squares, reference.size, float(np.min(reference)), float(np.max(reference))
+
+    def joined(self, one: Parts, other: Parts) -> Parts:
+        """Add up the squares, and keep the wider range."""
+        return one[0] + other[0], one[1] + other[1], min(one[2], other[2]), max(one[3], other[3])
+
+    def figure(self, parts: Parts) -> float:
         """Give the ratio in dB."""
-        noise = float(np.sqrt(np.mean(np.square(candidate - reference))))
-        peak = self.peak or float(np.max(reference) - np.min(reference))
+        squares, count, low, high = parts
+        noise = math.sqrt(squares / count)
+        peak = self.peak or high - low
         if noise == 0:
             return math.inf
         return 20 * math.log10(peak / noise) if peak else -math.inf

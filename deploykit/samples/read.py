@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def read(
     inputs: Sequence[TensorSpec] | None,
     *,
     limit: int,
-    batch: int,
+    batch: int | Sequence[int],
     image: Preprocessing | None = None,
 ) -> Iterator[Tensors]:
     """Read samples by input name, ``batch`` at a time and ``limit`` at most; one batch is held, never the file.
@@ -69,7 +70,7 @@ def read(
             one sample each without the batch axis.
         inputs: what the model takes.
         limit: the first so many samples.
-        batch: samples in each batch.
+        batch: samples in each batch; of several numbers each is for one batch, and the last for all that follow.
         image: what is done to images; without it they are brought to the input's size and 0..1 (see ``notes_of``).
 
     Raises:
@@ -79,13 +80,16 @@ def read(
     return batches(opened(source, inputs, image), inputs, limit=limit, batch=batch)
 
 
-def batches(found: Source, inputs: Sequence[TensorSpec] | None, *, limit: int, batch: int) -> Iterator[Tensors]:
+def batches(
+    found: Source, inputs: Sequence[TensorSpec] | None, *, limit: int, batch: int | Sequence[int]
+) -> Iterator[Tensors]:
     """Read an open source as ``read`` does.
 
     Raises:
         UsageError: as there.
     """
-    if limit < 1 or batch < 1:
+    sizes = (batch,) if isinstance(batch, int) else tuple(batch)
+    if limit < 1 or min(sizes, default=0) < 1:
         raise UsageError(
             f"no sample would be read: at most {limit} samples, {batch} at a time",
             fix="ask for 1 or more of both",
@@ -100,7 +104,9 @@ def batches(found: Source, inputs: Sequence[TensorSpec] | None, *, limit: int, b
     most = limit if count == UNKNOWN else min(limit, count)
     if fixed is not None and most < fixed:
         raise _too_few(found, fixed, most)
-    return _batches(found, specs, chosen, _Steps(most - most % (fixed or 1), fixed or batch, fixed is not None))
+    return _batches(
+        found, specs, chosen, _Steps(most - most % (fixed or 1), (fixed,) if fixed else sizes, fixed is not None)
+    )
 
 
 def _specs(found: Source) -> tuple[TensorSpec, ...]:
@@ -113,7 +119,7 @@ def _specs(found: Source) -> tuple[TensorSpec, ...]:
 @dataclass(frozen=True)
 class _Steps:
     most: int
-    size: int
+    sizes: tuple[int, ...]
     exact: bool
     """Whether a batch of fewer samples can't be used."""
 
@@ -122,17 +128,19 @@ def _batches(
     found: Source, specs: Sequence[TensorSpec], chosen: Mapping[str, Column], steps: _Steps
 ) -> Iterator[Tensors]:
     done = left_over = 0
+    sizes = chain(steps.sizes, repeat(steps.sizes[-1]))
     with found.stream([chosen[spec.name].name for spec in specs]) as take:
         while done < steps.most:
-            taken = take(min(steps.size, steps.most - done))
+            size = next(sizes)
+            taken = take(min(size, steps.most - done))
             count = samples_of(taken)
-            if count < (steps.size if steps.exact else 1):
+            if count < (size if steps.exact else 1):
                 left_over = count
                 break
             yield {spec.name: _ready(chosen[spec.name], taken[chosen[spec.name].name], spec, done) for spec in specs}
             done += count
     if done == 0 and left_over:
-        raise _too_few(found, steps.size, left_over)
+        raise _too_few(found, steps.sizes[0], left_over)
     if done == 0:
         raise _no_sample(found)
 

@@ -107,7 +107,9 @@ def coverage(model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Te
     return tuple(dict.fromkeys(lines))
 
 
-def unread_tables(model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Tensors]) -> tuple[str, ...]:
+def unread_tables(
+    model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Mapping[str, Array]]
+) -> tuple[str, ...]:
     """Say in plain lines of which tables the cases leave rows unread."""
     lines: list[str] = []
     for spec in inputs:

@@ -1,23 +1,22 @@
 """``deploykit validate``: does an artifact still answer as its source does?"""
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from deploykit import workspace
 from deploykit.artifact import Artifact, Format
-from deploykit.backends import Asked, Loading, backend_for, check_options
+from deploykit.backends import Asked, Loading, backend_for, check_options, fitting
 from deploykit.child import Step, silent
 from deploykit.errors import UsageError
 from deploykit.golden import Golden
-from deploykit.tensors import Array
 from deploykit.validation.baseline import drift, keep
-from deploykit.validation.budgets import Budget
 from deploykit.validation.compare import Rules, compare
-from deploykit.validation.evidence import SAMPLES, find_golden, make_golden
+from deploykit.validation.demand import Demand
+from deploykit.validation.evidence import SAMPLES, Size, find_golden, make_golden
 from deploykit.validation.fixed import Tolerances
-from deploykit.validation.loss import Loss
 from deploykit.validation.verdict import Check, Verdict
 
 __all__ = ["Check", "Rules", "Verdict", "compare", "validate"]
@@ -44,7 +43,7 @@ def validate(  # noqa: PLR0913 - the options of the command
     """Compare an artifact with the golden of its source, or with a source that is run anew.
 
     Args:
-        artifact: an ONNX file; the latest made in this folder where it is not given.
+        artifact: an ONNX file, or any source; the latest made in this folder where it is not given.
         against: a source, an ONNX file or a golden; the artifact's own golden where it is not given.
         samples: at most so many of the data.
         seed: of the synthesized inputs.
@@ -63,74 +62,116 @@ def validate(  # noqa: PLR0913 - the options of the command
     Raises:
         DeploykitError: a file is missing or damaged, or the two can't be compared at all.
     """
-    from deploykit.onnx_io import lineage, precision_of
-    from deploykit.samples import labels as read_labels
-
     asked = Asked(**loading)
     if labels is not None and (asked.data is None or against is None):
         raise UsageError(
             "--labels are those of the samples of --data", fix="--against SOURCE --data val.npz --labels val.npz:y"
         )
     tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
-    judged = _opened(artifact)
+    bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "max_drop": max_drop}
+    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    judged = _Judged.opened(artifact, Demand(tolerances, given, labels, allow_undecided), step)
     if against is None:
-        if asked != Asked():
-            raise UsageError(
-                "--data, --input and the like are for a source that is run, and none is named",
-                fix=f"deploykit validate {judged.path} --against model.pt ...",
-            )
-        golden, reference = _from_golden(find_golden(judged.path, lineage(judged.graph)))
+        verdict = judged.by_golden(judged.golden(), asked)
+    elif (source := Artifact.open(against)).format is Format.GOLDEN:
+        verdict = judged.by_golden(source.path, asked)
     else:
-        golden, reference = _from_source(Artifact.open(against), judged, asked, samples=samples, seed=seed, step=step)
-    precision = precision_of(judged.graph)
-    given = _given(min_agreement=min_agreement, min_sqnr=min_sqnr, max_drop=max_drop)
-    kept = None if labels is None else read_labels(labels, limit=golden.samples)
-    coarse = bool(golden.quanta) or golden.limit is not None  # such a source has its own rule, and lost nothing more
-    loss = _loss("float32" if coarse else precision, given, kept, allow_undecided=allow_undecided)
-    rules = Rules("float16" if precision == "float16" else "float32", tolerances, loss)
-    with backend_for(Format.ONNX).load(Artifact(judged.path, Format.ONNX), Asked(), step) as session:
-        step("comparing")
-        verdict = compare(golden, session, artifact=str(judged.path), reference=reference, rules=rules)
+        verdict = judged.by_source(source, asked, samples, seed)
     return _with_baseline(verdict, baseline, update=update_baseline)
+
+
+FLOOR_SAMPLES = 8
+"""Samples of the user's that tell the noise floor: float64 takes several times as long as the source itself."""
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """The artifact, read once."""
+    """The artifact, read once, and what is asked of it."""
 
-    path: Path
+    artifact: Artifact
     graph: Any
-    """An ``onnx_ir.Model``."""
+    """An ``onnx_ir.Model``; None of a source."""
+    precision: str
+    demand: Demand
+    step: Step
 
+    @classmethod
+    def opened(cls, path: str | Path | None, demand: Demand, step: Step) -> "_Judged":
+        from deploykit.onnx_io import load, precision_of
 
-def _opened(artifact: str | Path | None) -> _Judged:
-    from deploykit.onnx_io import load
+        model = Artifact.open(path or workspace.latest())
+        if model.format is Format.GOLDEN:
+            raise UsageError(
+                f"{model.path} is a golden: an artifact is judged by it",
+                fix=f"deploykit validate model.onnx --against {model.path}",
+            )
+        graph = load(model.path) if model.format is Format.ONNX else None
+        precision = precision_of(graph) if graph is not None else "float32"
+        demand.check(precision)
+        return cls(model, graph, precision, demand, step)
 
-    model = Artifact.open(artifact or workspace.latest())
-    if model.format is not Format.ONNX:
-        raise UsageError(
-            f"{model.path} is {model.format}, and validate judges ONNX files",
-            fix=f"deploykit convert {model.path} first, or give it as the source: --against {model.path}",
-        )
-    return _Judged(model.path, load(model.path))
+    def golden(self) -> Path:
+        """Find the golden beside the artifact."""
+        from deploykit.onnx_io import lineage
 
+        if self.graph is None:
+            raise UsageError(
+                f"{self.artifact.path} is {self.artifact.format}, and only an ONNX file has its golden beside it",
+                fix=[
+                    f"deploykit convert {self.artifact.path} first",
+                    f"or compare it with another: deploykit validate {self.artifact.path} --against model.onnx",
+                ],
+            )
+        return find_golden(self.artifact.path, lineage(self.graph))
 
-def _given(**bounds: float | None) -> dict[str, float]:
-    return {name: value for name, value in bounds.items() if value is not None}
+    def by_golden(self, path: Path, asked: Asked) -> Verdict:
+        if asked != Asked():
+            raise UsageError(
+                "--data, --input and the like are for a source that is run, and none is named",
+                fix=f"deploykit validate {self.artifact.path} --against model.pt ...",
+            )
+        golden = Golden.read(path)
+        return self._verdict(golden, f"{path.name}, recorded from {golden.source.get('path', 'its source')}", asked)
 
+    def by_source(self, source: Artifact, asked: Asked, samples: int, seed: int) -> Verdict:
+        """Run the source too. What is not near it by the floor of a few samples is judged by that of every sample."""
+        check_options(asked, source, self.artifact)
+        few = FLOOR_SAMPLES if samples > FLOOR_SAMPLES else None
+        with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+            golden = self._recorded(source, asked, Size(Path(folder), samples, seed, few))
+            verdict = self._verdict(golden, str(source.path), asked)
+            if verdict.passed or all(case.floor for case in golden.cases):
+                return verdict
+        with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+            golden = self._recorded(source, asked, Size(Path(folder), samples, seed))
+            return self._verdict(golden, str(source.path), asked)
 
-def _loss(precision: str, given: Mapping[str, float], labels: Array | None, *, allow_undecided: bool) -> Loss | None:
-    """Say what an artifact may lose: nothing, unless it computes in integers, or the user says how much."""
-    asked = bool(given) or labels is not None
-    if precision in _LOSSY or asked:
-        budget = replace(Budget.of(precision if precision in _LOSSY else "pruned"), **given)
-        return Loss(budget, asked, labels, allow_undecided)
-    if allow_undecided:
-        raise UsageError("--allow-undecided is for int8 and other lossy artifacts", fix="leave it out")
-    return None
+    def _verdict(self, golden: Golden, reference: str, asked: Asked) -> Verdict:
+        rules = self.demand.rules(self.precision, golden)
+        # An ONNX file says itself what it takes; what the user says of inputs is for the source.
+        own = Asked() if self.graph is not None else fitting(self.artifact, asked)
+        with backend_for(self.artifact.format).load(self.artifact, own, self.step) as session:
+            self.step("comparing")
+            return compare(golden, session, artifact=str(self.artifact.path), reference=reference, rules=rules)
 
+    def _recorded(self, source: Artifact, asked: Asked, size: Size) -> Golden:
+        from deploykit.onnx_io import load, signature
 
-_LOSSY = ("int8", "int4")
+        own = fitting(source, asked)
+        if not own.inputs and self.graph is not None:  # the artifact says what goes in
+            own = replace(own, inputs=tuple(str(spec) for spec in signature(self.graph).inputs))
+        graph = load(source.path) if self.graph is None and source.format is Format.ONNX else self.graph
+        try:
+            with backend_for(source.format).load(source, own, self.step) as session:
+                return make_golden(session, graph, source, own, size)
+        except UsageError as error:
+            if asked.inputs or self.graph is None:
+                raise
+            raise UsageError(
+                f"{source.path} does not take what {self.artifact.path} takes: {error.message}",
+                fix="name the source that the artifact was made from",
+                details=[f"the artifact takes {', '.join(own.inputs)}", *error.details],
+            ) from error
 
 
 def _with_baseline(verdict: Verdict, path: str | Path | None, *, update: bool) -> Verdict:
@@ -144,33 +185,3 @@ def _with_baseline(verdict: Verdict, path: str | Path | None, *, update: bool) -
     if verdict.passed:
         keep(verdict, Path(path))
     return verdict
-
-
-def _from_golden(path: Path) -> tuple[Golden, str]:
-    golden = Golden.read(path)
-    return golden, f"{path.name}, recorded from {golden.source.get('path', 'its source')}"
-
-
-def _from_source(
-    source: Artifact, judged: _Judged, asked: Asked, *, samples: int, seed: int, step: Step
-) -> tuple[Golden, str]:
-    from deploykit.onnx_io import signature
-
-    if source.format is Format.GOLDEN:
-        return _from_golden(source.path)
-    check_options(source, asked)
-    own = asked.inputs
-    if not own:  # the artifact says what goes in
-        asked = replace(asked, inputs=tuple(str(spec) for spec in signature(judged.graph).inputs))
-    try:
-        with backend_for(source.format).load(source, asked, step) as session:
-            golden = make_golden(session, judged.graph, source, asked, samples=samples, seed=seed)
-    except UsageError as error:
-        if own:
-            raise
-        raise UsageError(
-            f"{source.path} does not take what {judged.path} takes: {error.message}",
-            fix="name the source that the artifact was made from",
-            details=[f"the artifact takes {', '.join(asked.inputs)}", *error.details],
-        ) from error
-    return golden, str(source.path)

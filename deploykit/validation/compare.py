@@ -4,17 +4,16 @@ Nothing is taken for granted: the union of both sides' output names, presence, s
 only then the noise ratio, in float64.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from deploykit.backends import Session
 from deploykit.errors import ModelError
-from deploykit.golden import Case, Golden, rows
-from deploykit.tensors import Signature, Tensors, TensorSpec
+from deploykit.golden import Golden, rows, shapes_of
+from deploykit.tensors import Signature, TensorSpec
 from deploykit.validation.fixed import Tolerances
-from deploykit.validation.judge import Bounds, judge
-from deploykit.validation.loss import Loss, judge_loss
+from deploykit.validation.judge import Bounds, Judge
+from deploykit.validation.loss import Loss, Losses
 from deploykit.validation.tolerance import COARSE, limit
 from deploykit.validation.verdict import Check, Verdict
 
@@ -29,6 +28,11 @@ class Rules:
     """What the user fixes, in the place of the noise ratio."""
     loss: Loss | None = None
     """How much it may lose, where it need not be the same model any more."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether the user names what may be lost: then it judges also what would pass as the same model."""
+        return self.loss is not None and self.loss.asked
 
 
 STRICT = Rules()
@@ -49,47 +53,68 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
     """
     rules.tolerances.check(spec.name for spec in golden.signature.outputs)
     contract = list(_contract(golden.signature, session.signature))
-    answers: list[tuple[Case, Tensors]] = []
-    refused: list[Check] = []
+    run = _Run(golden, rules)
     if all(check.passed for check in contract):
-        answers, refused = _answers(golden, session)
-    names = _names(golden, answers)
-    bounds = partial(_bounds, golden, rules)
-    judged = [judge(name, answers, bounds(name, session)) for name in names] if answers else []
+        run.follow(session)
+    judged = run.checks()
     if any(map(_may_be_coarse, judged)):
-        judged = _judge_finer(golden, session, judged, bounds)
+        judged = _judge_finer(golden, session, judged, rules)
     judged += _tables(golden, session)
-    if rules.loss is not None and answers and (rules.loss.asked or not all(check.passed for check in judged)):
-        judged = judge_loss(names, answers, rules.loss)
-    values = sum(
-        case.outputs[name].size for case, answer in answers for name in names if name in answer and name in case.outputs
-    )
+    if run.losses is not None and run.samples and (rules.asked or not all(check.passed for check in judged)):
+        judged = run.losses.checks()
     return Verdict(
         artifact,
         reference,
-        (*(check for check in contract if not check.passed), *refused[:1], *judged),
-        samples=sum(rows(case.inputs) for case, _ in answers),
-        values=values,
-        shapes=golden.shapes,
+        (*(check for check in contract if not check.passed), *run.refused[:1], *judged),
+        samples=run.samples,
+        values=run.values,
+        shapes=tuple(run.shapes) or golden.shapes,
         method=golden.method,
         notes=golden.notes,
     )
 
 
+class _Run:
+    """An artifact run once on every case, each output judged on the way."""
+
+    def __init__(self, golden: Golden, rules: Rules) -> None:
+        self._golden, self._rules = golden, rules
+        self._judges: dict[str, Judge] = {}
+        self.losses = None if rules.loss is None else Losses(rules.loss)
+        self.refused: list[Check] = []
+        self.shapes: list[str] = []
+        self.samples = 0
+
+    def follow(self, session: Session) -> None:
+        """Run the artifact; the outputs are those of both sides, in the source's order, then what only it has."""
+        names = dict.fromkeys(spec.name for spec in self._golden.signature.outputs)
+        cases = self._golden.cases
+        answers = session.run_all(case.inputs for case in cases)
+        for case, answer in zip(cases, answers, strict=True):
+            self.shapes.append(shapes_of(case.inputs))
+            if isinstance(answer, ModelError):
+                self.refused.append(_refusal(answer, self._golden))
+                continue
+            self.samples += rows(case.inputs)
+            names |= dict.fromkeys(answer)
+            for name in names:
+                if name not in self._judges:
+                    self._judges[name] = Judge(name, _bounds(self._golden, self._rules, name, session))
+                self._judges[name].add(case, answer)
+            if self.losses is not None:
+                self.losses.add(names, case, answer)
+
+    def checks(self) -> list[Check]:
+        return [judge.check() for judge in self._judges.values()]
+
+    @property
+    def values(self) -> int:
+        return sum(judge.values for judge in self._judges.values())
+
+
 def _bounds(golden: Golden, rules: Rules, name: str, session: Session) -> Bounds:
     most = limit(rules.precision) if golden.limit is None else golden.limit
     return Bounds(most, session.rounding(name), golden.quanta.get(name), rules.tolerances.of(name))
-
-
-def _answers(golden: Golden, session: Session) -> tuple[list[tuple[Case, Tensors]], list[Check]]:
-    answers: list[tuple[Case, Tensors]] = []
-    refused: list[Check] = []
-    for case, answer in zip(golden.cases, session.run_all([case.inputs for case in golden.cases]), strict=True):
-        if isinstance(answer, ModelError):
-            refused.append(_refusal(answer, golden))
-        else:
-            answers.append((case, answer))
-    return answers, refused
 
 
 def _tables(golden: Golden, session: Session) -> Iterator[Check]:
@@ -104,17 +129,18 @@ def _may_be_coarse(check: Check) -> bool:
     return not check.passed and bool(check.limit) and (check.value or 0) <= (check.limit or 0) * COARSE
 
 
-def _judge_finer(
-    golden: Golden, session: Session, judged: Sequence[Check], bounds: Callable[[str, Session], Bounds]
-) -> list[Check]:
+def _judge_finer(golden: Golden, session: Session, judged: Sequence[Check], rules: Rules) -> list[Check]:
     """Judge again, in finer arithmetic, what may have failed by the runtime's own; the rest stays as it is."""
     with session.finer() as fine:
-        answers, refused = _answers(golden, fine) if fine is not None else ([], [])
-        if fine is None or refused:
+        if fine is None:
             return list(judged)
-        again = {check.what: judge(check.what, answers, bounds(check.what, fine)) for check in judged}
+        run = _Run(golden, replace(rules, loss=None))
+        run.follow(fine)
+    again = {check.what: check for check in run.checks()}
     return [
-        _excused(check, again[check.what]) if _may_be_coarse(check) and again[check.what].passed else check
+        _excused(check, again[check.what])
+        if not run.refused and _may_be_coarse(check) and again[check.what].passed
+        else check
         for check in judged
     ]
 
@@ -127,12 +153,6 @@ def _excused(check: Check, finer: Check) -> Check:
         why=f"{finer.why} with long sums in float64; as it is, onnxruntime's own rounding makes it {check.value:.3g}",
         figures=check.figures,
     )
-
-
-def _names(golden: Golden, answers: Sequence[tuple[Case, Tensors]]) -> list[str]:
-    """List the outputs of both sides, in the source's order, then what only the artifact has."""
-    names = [spec.name for spec in golden.signature.outputs]
-    return list(dict.fromkeys([*names, *(name for _, answer in answers for name in answer)]))
 
 
 def _contract(source: Signature, artifact: Signature) -> Iterator[Check]:

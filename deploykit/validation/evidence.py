@@ -1,7 +1,7 @@
 """The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from deploykit.artifact import Artifact, Format, sha256
 from deploykit.backends import Asked, Session
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
-from deploykit.recording import record
+from deploykit.recording import Plan, record
 from deploykit.samples import covering, notes_of, plans, read, synthesize, unread_tables
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
 
@@ -59,14 +59,26 @@ def _again(model: Path) -> str:
     return f"or give it one: deploykit convert {model} -o {model.stem}.proved.onnx"
 
 
+@dataclass(frozen=True)
+class Size:
+    """How much evidence is wanted, and where it may lie meanwhile."""
+
+    folder: Path
+    """Where the arrays are kept; it must outlive the golden."""
+    samples: int = SAMPLES
+    """At most so many of the user's samples."""
+    seed: int = 0
+    """Of what is synthesized."""
+    floor_samples: int | None = None
+    """How many of the user's samples tell the noise floor; None: all of them. What is synthesized is little."""
+
+
 def make_golden(
     session: Session,
     graph: Any,
     source: Artifact,
     asked: Asked,
-    *,
-    samples: int = SAMPLES,
-    seed: int = 0,
+    wanted: Size,
 ) -> Golden:
     """Run a source on the user's samples, or on inputs synthesized from a graph, and keep what it answers.
 
@@ -75,8 +87,7 @@ def make_golden(
         graph: the ONNX model of it, an ``onnx_ir.Model``: says what the inputs mean.
         source: the file that the source is from.
         asked: what the user said: samples, and how images among them are prepared.
-        samples: at most so many of them.
-        seed: of what is synthesized.
+        wanted: how much of it.
 
     Raises:
         ModelError: the source takes none of the inputs, or only one size of an axis that should be dynamic.
@@ -87,11 +98,12 @@ def make_golden(
     signature = session.signature
     batched = _is_batched(signature)
     if asked.data is not None:
-        inputs = list(_batches(asked, asked.data, signature, samples, split=batched))
+        inputs: Iterable[Tensors] = _batches(asked, asked.data, signature, wanted.samples, split=batched)
     else:
-        inputs = _made_up(session, graph, signature, seed, batched=batched)
+        inputs = _made_up(session, graph, signature, wanted.seed, batched=batched)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
-    recorded = record(session, signature, inputs, origin, batched=batched)
+    plan = Plan(wanted.folder, batched, wanted.floor_samples if asked.data is not None else None)
+    recorded = record(session, signature, inputs, origin, plan)
     golden = replace(recorded, tables=table_hashes(graph), quanta=dict(session.quanta), limit=session.limit)
     if asked.data is not None:
         said = notes_of(asked.data, signature.inputs, image=asked.preprocessing)
@@ -116,16 +128,8 @@ def _batches(asked: Asked, data: Path, signature: Signature, limit: int, *, spli
     fixed = next((spec.dims[0] for spec in signature.inputs if spec.dims), 1)
     if not split:
         batch = fixed if isinstance(fixed, int) else 1
-        yield from read(data, signature.inputs, limit=limit, batch=batch, image=image)
-        return
-    whole = next(read(data, signature.inputs, limit=limit, batch=limit, image=image))
-    count = len(next(iter(whole.values())))
-    start = 0
-    for size in (*_BATCHES, *[_BATCHES[-1]] * count):
-        if start >= count:
-            return
-        yield {name: array[start : start + size] for name, array in whole.items()}
-        start += size
+        return read(data, signature.inputs, limit=limit, batch=batch, image=image)
+    return read(data, signature.inputs, limit=limit, batch=_BATCHES, image=image)
 
 
 def _made_up(session: Session, graph: Any, signature: Signature, seed: int, *, batched: bool) -> list[Tensors]:

@@ -1,6 +1,6 @@
 """Judge an artifact that is not the same model any more, but one that loses a little: int8, int4, pruned."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,42 +28,79 @@ class Loss:
     """Whether too few samples to tell are enough."""
 
 
-def judge_loss(names: Sequence[str], answers: Sequence[tuple[Case, Tensors]], loss: Loss) -> list[Check]:
-    """Judge every output by what was lost: numbers, decisions, and accuracy where there are labels.
+class Losses:
+    """Judges every output by what was lost, case by case: numbers, decisions, and accuracy where there are labels."""
 
-    Raises:
-        UsageError: there are labels, and not as many as samples, or no output decides anything.
-    """
-    count = sum(rows(case.inputs) for case, _ in answers)
-    if loss.labels is not None and len(loss.labels) != count:
-        raise UsageError(
-            f"there are {len(loss.labels)} labels for {count} samples", fix="give one label for each sample of --data"
-        )
-    checks: list[Check] = []
-    scored = False
-    for name in names:
-        wrong = next(filter(None, (wrong_form(name, case, answer) for case, answer in answers)), None)
-        if wrong:
-            checks.append(Check(name, passed=False, rule="present, of the source's shape and dtype", why=wrong))
-        elif answers[0][0].outputs[name].dtype.kind in "fc":
-            found = _followed(name, answers, loss)
-            scored |= found.scored is not None
-            checks.extend(_checks(found, loss))
-        else:
-            checks.append(_equal(name, answers, loss))
-    if loss.labels is not None and not scored:
-        raise UsageError("there are labels, and no output decides among classes", fix="leave --labels out")
-    return checks
+    def __init__(self, loss: Loss) -> None:
+        """Take how much may be lost."""
+        self._loss = loss
+        self._outputs: dict[str, _Output] = {}
+        self._samples = 0
 
-
-def _followed(name: str, answers: Sequence[tuple[Case, Tensors]], loss: Loss) -> Found:
-    following, first = Lossy(name), 0
-    for case, answer in answers:
+    def add(self, names: Iterable[str], case: Case, answer: Tensors) -> None:
+        """Take a case, the names of the outputs of both sides, and what the artifact answers."""
         count = rows(case.inputs)
-        own = loss.labels[first : first + count] if loss.labels is not None else None
-        following.add(case.outputs[name], answer[name], first, own)
-        first += count
-    return following.result()
+        labels = self._loss.labels
+        own = None if labels is None else labels[self._samples : self._samples + count]
+        if own is None or len(own) == count:  # else there are too few, which is said at the end
+            for name in names:
+                output = self._outputs.setdefault(name, _Output(name))
+                output.add(case, answer, self._samples, own)
+        self._samples += count
+
+    def checks(self) -> list[Check]:
+        """Give what came out for every output.
+
+        Raises:
+            UsageError: there are labels, and not as many as samples, or no output decides anything.
+        """
+        labels = self._loss.labels
+        if labels is not None and len(labels) != self._samples:
+            raise UsageError(
+                f"there are {len(labels)} labels for {self._samples} samples",
+                fix="give one label for each sample of --data",
+            )
+        if labels is not None and not any(output.scored for output in self._outputs.values()):
+            raise UsageError("there are labels, and no output decides among classes", fix="leave --labels out")
+        return [check for output in self._outputs.values() for check in output.checks(self._loss)]
+
+
+class _Output:
+    """One output of a lossy artifact."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._wrong: str | None = None
+        self._lossy: Lossy | None = None
+        self._equal = self._values = 0
+
+    def add(self, case: Case, answer: Tensors, first: int, labels: Array | None) -> None:
+        own, found = case.outputs.get(self._name), answer.get(self._name)
+        if own is None or found is None:
+            self._wrong = self._wrong or ("the source has no such output" if own is None else "missing")
+            return
+        self._wrong = self._wrong or wrong_form(own, found, case.inputs)
+        if self._wrong:
+            return
+        if own.dtype.kind in "fc":
+            self._lossy = self._lossy or Lossy(self._name)
+            self._lossy.add(own, found, first, labels)
+        else:
+            self._equal += int((own == found).sum())
+            self._values += own.size
+
+    @property
+    def scored(self) -> bool:
+        return self._lossy is not None and self._lossy.result().scored is not None
+
+    def checks(self, loss: Loss) -> Iterator[Check]:
+        if self._wrong:
+            rule = "present, of the source's shape and dtype"
+            yield Check(self._name, passed=False, rule=rule, why=self._wrong)
+        elif self._lossy is not None:
+            yield from _checks(self._lossy.result(), loss)
+        else:
+            yield _equal(self._name, Rate(self._equal, self._values), loss)
 
 
 def _checks(found: Found, loss: Loss) -> Iterator[Check]:
@@ -79,10 +116,8 @@ def _checks(found: Found, loss: Loss) -> Iterator[Check]:
         )
 
 
-def _equal(name: str, answers: Sequence[tuple[Case, Tensors]], loss: Loss) -> Check:
+def _equal(name: str, rate: Rate, loss: Loss) -> Check:
     """Judge whole numbers, bools and texts, which are decisions themselves."""
-    pairs = [(case.outputs[name], answer[name]) for case, answer in answers]
-    rate = Rate(sum(int((own == found).sum()) for own, found in pairs), sum(own.size for own, _ in pairs))
     bound = loss.budget.min_agreement
     kept = reaches(rate, bound)
     check = Check(

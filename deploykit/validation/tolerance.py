@@ -17,8 +17,8 @@ never below that of the whole output, times 4 / sqrt(n) for groups of n > 16 ele
 own values to the output's type.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Errors:
     reference: Array
     noisy: Array
     candidate: Array
+    floor: bool = True
+    """Whether noisy against reference tells the noise floor."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def limit(precision: str) -> float:
     return LIMIT * (_FP16_OVER_FP32 if precision == "float16" else 1.0)
 
 
-def noise_ratio(cases: Sequence[Errors], dtype: str, rounding: float = 0.0) -> Ratio:
+def noise_ratio(cases: Iterable[Errors], dtype: str, rounding: float = 0.0) -> Ratio:
     """Compare the errors of a candidate with those of its source, in every view.
 
     Args:
@@ -74,19 +76,131 @@ def noise_ratio(cases: Sequence[Errors], dtype: str, rounding: float = 0.0) -> R
         dtype: the element type of that output, which bounds the floor from below.
         rounding: an absolute error that the runtime may add on top, in the unit of the output.
     """
-    unit = _UNIT.get(dtype, _UNIT["float32"])
-    wrong = [np.abs(case.candidate - case.reference) for case in cases]
-    noise = [np.abs(case.noisy - case.reference) for case in cases]
-    sizes = [np.abs(case.reference) for case in cases]
-    floor = max(_rms(noise), unit * _rms(sizes), rounding)
-    error = _rms(wrong)
-    found = [
-        (_over(error, floor), "whole"),
-        (_over(_largest(wrong), max(_largest(noise), 3 * floor)), "element"),
-        *_groups(wrong, noise, sizes, Least(floor, unit, rounding)),
-    ]
-    value, where = max(found, key=lambda pair: pair[0])
-    return Ratio(value, where, floor, error)
+    noise = Noise(dtype, rounding)
+    for case in cases:
+        noise.add(case)
+    return noise.ratio()
+
+
+class Noise:
+    """Follows the errors of one output, case by case: kept are sums, for each sample and each channel."""
+
+    def __init__(self, dtype: str, rounding: float = 0.0) -> None:
+        """Take the element type of the output, and what the runtime may add, as ``noise_ratio`` does."""
+        self._unit, self._rounding = _UNIT.get(dtype, _UNIT["float32"]), rounding
+        self._whole = Sums()
+        self._largest_error = self._largest_noise = 0.0
+        self._samples: list[Sums] = []
+        self._along: dict[int, Sums] = {}
+        self._uneven: set[int] = set()
+        """Axes along which not every case has as many groups."""
+
+    def add(self, case: Errors) -> None:
+        """Take a case."""
+        wrong, noise = np.abs(case.candidate - case.reference), np.abs(case.noisy - case.reference)
+        self._largest_error = max(self._largest_error, float(wrong.max(initial=0)))
+        self._largest_noise = max(self._largest_noise, float(noise.max(initial=0)))
+        if not wrong.size:
+            return
+        parts = (wrong, noise, case.reference)
+        first = Sums.along(0, parts, floor=case.floor)
+        self._whole = self._whole + first.pooled()
+        if wrong.ndim:
+            self._samples.append(first)
+        for axis in (1, -1) if wrong.ndim > 1 else ():
+            found = Sums.along(axis, parts, floor=case.floor)
+            before = self._along.get(axis, found)
+            if len(before.error) == len(found.error):
+                self._along[axis] = found if before is found else before + found
+            else:
+                self._uneven.add(axis)
+
+    def ratio(self) -> Ratio:
+        """Give the worst ratio of all views."""
+        sizes, error = self._whole.sizes[0], self._whole.errors[0]
+        own = self._whole.floors[0]
+        floor = max(own, self._unit * sizes, self._rounding)
+        least = Least(floor, self._unit, self._rounding, own / sizes if sizes else 0.0)
+        found = [
+            (_over(error, floor), "whole"),
+            (_over(self._largest_error, max(self._largest_noise, 3 * floor)), "element"),
+            *self._by_sample(least),
+            *self._by_channel(least),
+        ]
+        value, where = max(found, key=lambda pair: pair[0])
+        return Ratio(value, where, floor, error)
+
+    def _by_sample(self, least: "Least") -> Iterator[tuple[float, str]]:
+        first = 0
+        for sums in self._samples:
+            ratios = sums.ratios(least)
+            worst = int(np.argmax(ratios))
+            yield float(ratios[worst]), f"sample {first + worst}"
+            first += len(ratios)
+
+    def _by_channel(self, least: "Least") -> Iterator[tuple[float, str]]:
+        for axis, sums in self._along.items():
+            if axis not in self._uneven:
+                ratios = sums.ratios(least)
+                worst = int(np.argmax(ratios))
+                yield float(ratios[worst]), f"{'channel' if axis == 1 else 'last axis'} {worst}"
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums of squares for each group of values, and of how many; ``told`` are those that tell the floor."""
+
+    error: Array = field(default_factory=lambda: np.zeros(1))
+    noise: Array = field(default_factory=lambda: np.zeros(1))
+    size: Array = field(default_factory=lambda: np.zeros(1))
+    count: int = 0
+    """Values in each group."""
+    told: int = 0
+    """Values in each group that tell the noise floor."""
+
+    @classmethod
+    def along(cls, axis: int, parts: tuple[Array, Array, Array], *, floor: bool) -> "Sums":
+        """Add up over all axes but one."""
+        error, noise, size = (_squares(part, axis) for part in parts)
+        count = parts[0].size // parts[0].shape[axis]
+        return cls(error, noise, size, count, count if floor else 0)
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """Add group to group."""
+        return Sums(
+            self.error + other.error,
+            self.noise + other.noise,
+            self.size + other.size,
+            self.count + other.count,
+            self.told + other.told,
+        )
+
+    def pooled(self) -> "Sums":
+        """Give all groups as one."""
+        groups = len(self.error)
+        error, noise, size = (np.asarray([part.sum()]) for part in (self.error, self.noise, self.size))
+        return Sums(error, noise, size, self.count * groups, self.told * groups)
+
+    @property
+    def errors(self) -> Array:
+        """RMS error of each group."""
+        return np.asarray(np.sqrt(self.error / max(1, self.count)))
+
+    @property
+    def floors(self) -> Array:
+        """RMS error of the source in each group, as far as it is told."""
+        return np.asarray(np.sqrt(self.noise / max(1, self.told)))
+
+    @property
+    def sizes(self) -> Array:
+        """RMS value of each group."""
+        return np.asarray(np.sqrt(self.size / max(1, self.count)))
+
+    def ratios(self, least: "Least") -> Array:
+        """Give the error of each group over its floor."""
+        own = self.floors if self.told else least.share * self.sizes
+        floors = least.of(own, self.sizes, self.told or self.count)
+        return np.asarray([_over(one, other) for one, other in zip(self.errors, floors, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -96,37 +210,13 @@ class Least:
     floor: float
     unit: float
     rounding: float
+    share: float
+    """Floor over size of the whole output: that of a group of which nothing else is told."""
 
     def of(self, own: Array, sizes: Array, count: int) -> Array:
         """Give the floors of groups of ``count`` elements, from their own noise and the size of their values."""
         share = self.floor * min(1.0, _SMALL_GROUP**0.5 / count**0.5)
-        return np.maximum(np.maximum(own, self.unit * sizes), max(share, self.rounding))
-
-
-def _groups(
-    wrong: Sequence[Array], noise: Sequence[Array], sizes: Sequence[Array], least: Least
-) -> Iterator[tuple[float, str]]:
-    first = 0
-    several = [case for case in zip(wrong, noise, sizes, strict=True) if case[0].ndim and case[0].size]
-    for case in several:
-        ratio, worst = _worst([case], 0, least)
-        yield ratio, f"sample {first + worst}"
-        first += len(case[0])
-    for axis, name in ((1, "channel"), (-1, "last axis")):
-        inner = [case for case in several if case[0].ndim > 1]
-        if inner and len({case[0].shape[axis] for case in inner}) == 1:
-            ratio, worst = _worst(inner, axis, least)
-            yield ratio, f"{name} {worst}"
-
-
-def _worst(cases: Sequence[tuple[Array, ...]], axis: int, least: Least) -> tuple[float, int]:
-    """Give the worst group along one axis, pooled over the cases: its ratio and its number."""
-    sums = [sum(_squares(case[kind], axis) for case in cases) for kind in range(3)]
-    count = sum(case[0].size // case[0].shape[axis] for case in cases)
-    error, own, size = (np.sqrt(total / count) for total in sums)
-    ratios = [_over(one, other) for one, other in zip(error, least.of(own, size, count), strict=True)]
-    worst = int(np.argmax(ratios))
-    return ratios[worst], worst
+        return np.asarray(np.maximum(np.maximum(own, self.unit * sizes), max(share, self.rounding)))
 
 
 def _squares(array: Array, axis: int) -> Array:
@@ -137,12 +227,3 @@ def _over(error: float, floor: float) -> float:
     if error == 0:
         return 0.0
     return float(error / floor) if floor > 0 else float("inf")
-
-
-def _rms(arrays: Sequence[Array]) -> float:
-    count = sum(array.size for array in arrays)
-    return float(np.sqrt(sum(float(np.sum(np.square(array))) for array in arrays) / count)) if count else 0.0
-
-
-def _largest(arrays: Sequence[Array]) -> float:
-    return max((float(array.max()) for array in arrays if array.size), default=0.0)

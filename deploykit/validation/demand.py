@@ -1,0 +1,62 @@
+"""What the user asks of a verdict: bounds, tolerances, labels; and the rules that follow from it for one artifact."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from deploykit.errors import UsageError
+from deploykit.golden import Golden
+from deploykit.tensors import Array
+from deploykit.validation.budgets import Budget
+from deploykit.validation.compare import Rules
+from deploykit.validation.fixed import Tolerances
+from deploykit.validation.loss import Loss
+
+_LOSSY = ("int8", "int4")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What the user asks of a verdict, in the place of the usual rules or beside them."""
+
+    tolerances: Tolerances = field(default_factory=Tolerances)
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    """Fields of ``Budget`` by name."""
+    labels: str | Path | None = None
+    allow_undecided: bool = False
+
+    def check(self, precision: str) -> None:
+        """Make sure that it makes sense for an artifact of this precision, before anything runs.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if self.allow_undecided and not (self._asks or precision in _LOSSY):
+            raise UsageError("--allow-undecided is for int8 and other lossy artifacts", fix="leave it out")
+
+    def rules(self, precision: str, golden: Golden) -> Rules:
+        """Say by what an artifact is judged: it may lose nothing, unless it computes in integers, or the user says so.
+
+        Args:
+            precision: what it computes in.
+            golden: the evidence. A source that is coarse itself has a rule of its own, and its artifact lost no more.
+
+        Raises:
+            UsageError: the labels can't be read, or are not as many as the samples.
+        """
+        noise = "float16" if precision == "float16" else "float32"
+        coarse = bool(golden.quanta) or golden.limit is not None
+        if not (self._asks or (precision in _LOSSY and not coarse)):
+            return Rules(noise, self.tolerances)
+        budget = replace(Budget.of(precision if precision in _LOSSY else "pruned"), **self.bounds)
+        loss = Loss(budget, self._asks, self._read_labels(golden.samples), self.allow_undecided)
+        return Rules(noise, self.tolerances, loss)
+
+    @property
+    def _asks(self) -> bool:
+        return bool(self.bounds) or self.labels is not None
+
+    def _read_labels(self, samples: int) -> Array | None:
+        from deploykit.samples import labels
+
+        return None if self.labels is None else labels(self.labels, limit=samples)
