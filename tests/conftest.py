@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.running import ROOT, Ran, deploykit
 
 # Several workers share the cores: more threads than cores only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 

@@ -1,6 +1,7 @@
 """compare() fails wherever another comparison has said "equal" of two that are not, and passes what is right."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_an_output_that_the_artifact_does_not_declare_fails() -> None:
     evidence = golden(a=[floats(2)], b=[floats(2)])
     answer: Tensors = {"a": evidence.cases[0].outputs["a"]}
     check = the_failure(judged(evidence, [answer], signature(a=answer["a"])))
-    assert (check.what, check.why) == ("outputs", "b missing")
+    assert (check.what, check.why.splitlines()[0]) == ("outputs", "b missing")
 
 
 def test_an_output_that_is_declared_but_not_given_fails() -> None:
@@ -135,13 +136,17 @@ def test_an_output_more_fails_whether_declared_or_not(scores: Golden) -> None:
     more = [{**answer, "more": np.ones(3, np.float32)} for answer in own_answers(scores)]
     assert the_failure(judged(scores, more)).why == "the source has no such output"
     declared = signature(**more[0])
-    assert the_failure(judged(scores, more, declared)).why == "more unknown"
+    assert the_failure(judged(scores, more, declared)).why.startswith("more unknown\n")
 
 
 def test_outputs_under_other_names_fail(scores: Golden) -> None:
     other: list[Answer] = [{"Scores": answer["scores"]} for answer in own_answers(scores)]
     verdict = judged(scores, other, signature(Scores=np.ones((2, 10), np.float32)))
-    assert the_failure(verdict).why == "scores missing; Scores unknown"
+    assert the_failure(verdict).why.splitlines() == [
+        "scores missing; Scores unknown",
+        "- scores:float32[axis_0,axis_1]",
+        "+ Scores:float32[axis_0,axis_1]",
+    ]
 
 
 def test_outputs_in_another_order_fail() -> None:
@@ -367,3 +372,29 @@ def test_float16_answers_of_a_float32_artifact_fail_but_pass_as_float16(scores: 
     assert not judged(scores, coarse).passed
     session = Fixed(scores.signature, coarse)
     assert compare(scores, session, artifact="m", reference="m", rules=Rules("float16")).passed
+
+
+def test_a_report_has_a_figure_for_each_input_shape_and_the_failing_one_is_over_the_limit(scores: Golden) -> None:
+    answers = own_answers(scores)
+    answers[2] = {"scores": answers[2]["scores"] + np.float32(1e-3)}
+    check = the_failure(judged(scores, answers))
+    assert list(check.by_shape) == ["x 2x2", "x 3x2", "x 1x2"]
+    assert [value > (check.limit or 0) for value in check.by_shape.values()] == [False, False, True]
+
+
+def few_tell_the_floor(evidence: Golden) -> Golden:
+    """Give the golden of a source that ran in float64 on its first case only."""
+    first, *others = evidence.cases
+    return replace(
+        evidence, cases=(first, *(Case(c.inputs, c.outputs, c.outputs, c.outputs, floor=False) for c in others))
+    )
+
+
+def test_where_a_few_cases_tell_the_floor_the_others_are_judged_by_it(scores: Golden) -> None:
+    few = few_tell_the_floor(scores)
+    right: list[Answer] = [{"scores": noisy(case.reference["scores"])} for case in scores.cases]
+    assert judged(few, right).passed
+    for number, case in enumerate(scores.cases):
+        wrong = [dict(one) for one in own_answers(scores)]
+        wrong[number]["scores"][0, 3] *= np.float32(1 + 3e-5)
+        assert not judged(few, wrong).passed, case

@@ -9,7 +9,7 @@ from typing import Any
 from deploykit.errors import ModelError
 from deploykit.onnx_io.parse import Model, Value, check_tensors, damaged, files_of_weights, parse, root_cause
 from deploykit.onnx_io.weights import ONE_FILE, in_memory
-from deploykit.tensors import Dim, Signature, TensorSpec
+from deploykit.tensors import Array, Dim, Signature, TensorSpec
 
 UNRANKED = "..."
 """The one dimension of a tensor whose number of axes the model does not say."""
@@ -59,18 +59,36 @@ def external_files(path: str | Path) -> tuple[Path, ...]:
 
 
 def table_hashes(model: Model) -> dict[str, str]:
-    """Hash every weight that rows are looked up in (Gather), by its name."""
-    import numpy as np
+    """Hash every weight that rows are looked up in (Gather), by its name: ``float32:<sha256> float16:<sha256>``.
 
+    Beside the digest of a float32 table stands that of its rounding to float16, by which a float16 file is known.
+    """
     tables = {
         node.inputs[0].name: node.inputs[0].const_value
         for node in model.graph
         if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in model.graph.initializers
     }
     return {
-        name: hashlib.sha256(np.ascontiguousarray(table.numpy()).view(np.uint8).data).hexdigest()
+        name: " ".join(f"{kind}:{digest}" for kind, digest in _digests(table.numpy()).items())
         for name, table in tables.items()
         if table is not None and len(table.shape) > 1
+    }
+
+
+_SMALLEST, _LARGEST = 6e-8, 65504.0
+"""Of float16: converters clip to the one, and push what is under the other up to it or down to zero."""
+
+
+def _digests(table: Array) -> dict[str, str]:
+    import numpy as np
+
+    kinds = {str(table.dtype): table}
+    if table.dtype in (np.float32, np.float16):
+        near = np.clip(table, -_LARGEST, _LARGEST).astype(np.float16)
+        kinds["float16"] = np.where(np.abs(near) <= _SMALLEST, np.float16(0), near)
+    return {
+        kind: hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
+        for kind, array in kinds.items()
     }
 
 

@@ -34,6 +34,8 @@ class Outcome:
     why: str
     needed: int | None = None
     """About so many samples would settle it; None where it is settled, or where no number would."""
+    samples: tuple[int, ...] = ()
+    """The samples that were decided otherwise."""
 
     @property
     def passed(self) -> bool:
@@ -102,14 +104,20 @@ def judge_agreement(found: Agreed, budget: Budget) -> Outcome:
     rate, interval, why = found.top1.value, found.top1.interval, str(found)
     if found.top5 is not None and found.top5.total:
         why += f"; the class is in the first five in {found.top5.value:.2%}"
+    if found.samples:
+        why += f"; samples {', '.join(map(str, found.samples[:_SHOWN]))}{', ...' if found.samples[_SHOWN:] else ''}"
     kept = reaches(found.top1, budget.min_agreement)
     if found.classes == 1 and kept is not False:
         one = f"the source decides alike on all {found.top1.total} samples, as a constant would: it needs others"
         return Outcome(State.UNDECIDED, rate, interval, rule, f"{why}; undecided: {one}")
     if kept is not None:
-        return Outcome(State.PASS if kept else State.FAIL, rate, interval, rule, why)
+        return Outcome(State.PASS if kept else State.FAIL, rate, interval, rule, why, samples=found.samples)
     needed = needed_to_reach(found.top1, budget.min_agreement)
-    return Outcome(State.UNDECIDED, rate, interval, rule, f"{why}; {_undecided(needed)}", needed)
+    return Outcome(State.UNDECIDED, rate, interval, rule, f"{why}; {_undecided(needed)}", needed, found.samples)
+
+
+_SHOWN = 8
+"""Flipped samples that the sentence names; a report in JSON has all."""
 
 
 def judge_iou(found: Agreed, budget: Budget) -> Outcome:

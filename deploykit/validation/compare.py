@@ -4,6 +4,7 @@ Nothing is taken for granted: the union of both sides' output names, presence, s
 only then the noise ratio, in float64.
 """
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -119,10 +120,17 @@ def _bounds(golden: Golden, rules: Rules, name: str, session: Session) -> Bounds
 
 def _tables(golden: Golden, session: Session) -> Iterator[Check]:
     """Find tables that became others: samples reach some of their rows only. One that a pass has renamed is let be."""
-    changed = [name for name, digest in golden.tables.items() if session.tables.get(name, digest) != digest]
+    changed = [name for name, text in golden.tables.items() if _differ(text, session.tables.get(name, text))]
     if changed:
         rule = "tables are, row by row, what was proved"
         yield Check("weights", passed=False, rule=rule, why=f"{', '.join(changed)} changed since")
+
+
+def _differ(one: str, other: str) -> bool:
+    """Tell whether the digests of a table differ: those of the finest element type that both have."""
+    ours, theirs = (dict(digest.split(":") for digest in text.split()) for text in (one, other))
+    finest = next((kind for kind in ours if kind in theirs), None)
+    return finest is not None and ours[finest] != theirs[finest]
 
 
 def _may_be_coarse(check: Check) -> bool:
@@ -169,15 +177,19 @@ def _same(kind: str, ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -
     gone = [spec.name for spec in ours if spec.name not in by_name]
     new = [spec.name for spec in theirs if spec.name not in {one.name for one in ours}]
     if gone or new:
-        said = [f"{', '.join(gone)} missing"] if gone else []
-        return Check(
-            kind, passed=False, rule=rule, why="; ".join([*said, *([f"{', '.join(new)} unknown"] if new else [])])
-        )
+        said = [f"{', '.join(names)} {word}" for names, word in ((gone, "missing"), (new, "unknown")) if names]
+        return Check(kind, passed=False, rule=rule, why="\n".join(["; ".join(said), *_diff(ours, theirs)]))
     if [spec.name for spec in ours] != [spec.name for spec in theirs]:
         order = ", ".join(spec.name for spec in theirs)
         return Check(kind, passed=False, rule=rule, why=f"in another order: {order}")
     wrong = [f"{one} became {by_name[one.name]}" for one in ours if not _fits(one, by_name[one.name])]
     return Check(kind, passed=not wrong, rule=rule, why="; ".join(wrong) or "as the source")
+
+
+def _diff(ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> Iterator[str]:
+    """Set the source's description against the artifact's, as in a unified diff."""
+    lines = difflib.ndiff([str(spec) for spec in ours], [str(spec) for spec in theirs])
+    return (line.rstrip() for line in lines if not line.startswith("?"))
 
 
 def _fits(one: TensorSpec, other: TensorSpec) -> bool:

@@ -38,6 +38,7 @@ class Judge:
         self._wrong: str | None = None
         self._numbers = 0
         """Values of the source that are not NaN."""
+        self._shapes: list[str] = []
         self._rule: ByRatio | ByCount | None = None
 
     def add(self, case: Case, answer: Tensors) -> None:
@@ -59,6 +60,7 @@ class Judge:
         if self._bounds.fixed is not None:
             reference = noisy = own  # the source as it runs
         self._rule.add(reference, noisy, found, floor=case.floor)
+        self._shapes.append(shapes_of(case.inputs))
 
     def check(self) -> Check:
         """Give what came out."""
@@ -68,7 +70,10 @@ class Judge:
         if self._rule is None or not self._numbers:
             why = f"{'NaN throughout' if self.values else 'empty'}: no value was compared"
             return Check(self.name, passed=False, rule="values to compare", why=why)
-        return replace(self._rule.check(), what=self.name)
+        by_shape: dict[str, float] = {}
+        for shape, found in zip(self._shapes, self._rule.cases(), strict=True):
+            by_shape[shape] = max(found, by_shape.get(shape, 0.0))
+        return replace(self._rule.check(), what=self.name, by_shape=by_shape)
 
 
 def _absent(own: Array | None, found: Array | None) -> str | None:

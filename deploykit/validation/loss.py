@@ -113,6 +113,7 @@ def _checks(found: Found, loss: Loss) -> Iterator[Check]:
             why=outcome.why,
             value=None if np.isnan(outcome.value) else outcome.value,
             figures=found.figures,
+            samples=outcome.samples,
         )
 
 

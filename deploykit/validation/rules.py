@@ -1,5 +1,6 @@
 """The rules for the numbers of one output, each following it case by case: what it keeps does not grow with them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,6 +70,10 @@ class ByRatio:
             figures=self._figures.result(),
         )
 
+    def cases(self) -> Sequence[float]:
+        """Give what was measured in each case, to be held against the limit."""
+        return self._noise.ratio().cases
+
 
 class ByTolerance(ByRatio):
     """Judges by the tolerance that the user fixes, against the source as it runs."""
@@ -77,27 +82,33 @@ class ByTolerance(ByRatio):
         """Take what ``ByRatio`` takes, and the tolerance."""
         super().__init__(dtype, bounds)
         self._tolerance = tolerance
-        self._beyond = self._values = 0
+        self._beyond: list[int] = []
+        self._values = 0
         self._largest = 0.0
 
     def look(self, errors: Errors) -> None:
         """Count what is beyond."""
         apart = np.abs(errors.candidate - errors.reference)
         allowed = self._tolerance.atol + self._tolerance.rtol * np.abs(errors.reference)
-        self._beyond += int(np.count_nonzero(apart > allowed))
+        self._beyond.append(int(np.count_nonzero(apart > allowed)))
         self._values += apart.size
         self._largest = max(self._largest, float(apart.max(initial=0)))
 
     def check(self) -> Check:
         """Give what came out."""
-        far = f"{self._beyond} of {self._values} values are farther off, {self._largest:.3g} at most"
+        beyond = sum(self._beyond)
+        far = f"{beyond} of {self._values} values are farther off, {self._largest:.3g} at most"
         return Check(
             "",
-            passed=not self._beyond,
+            passed=not beyond,
             rule=str(self._tolerance),
-            why=far if self._beyond else f"{self._largest:.3g} off at most",
+            why=far if beyond else f"{self._largest:.3g} off at most",
             figures=self._figures.result(),
         )
+
+    def cases(self) -> Sequence[float]:
+        """Give how many values of each case are beyond the tolerance."""
+        return self._beyond
 
 
 class ByQuantum(ByRatio):
@@ -112,7 +123,8 @@ class ByQuantum(ByRatio):
         super().__init__("float32", replace(bounds, rounding=quantum / 2))
         self._quantum = quantum
         self._differ = self._beyond = self._values = 0
-        self._farthest = self._squares = self._own = 0.0
+        self._squares = self._own = 0.0
+        self._farthest: list[float] = []
 
     def look(self, errors: Errors) -> None:
         """Count the steps."""
@@ -121,28 +133,33 @@ class ByQuantum(ByRatio):
         self._beyond += int(np.count_nonzero(apart >= 1 + _STEP))
         self._values += apart.size
         self._squares += float(np.sum(np.square(apart)))
-        self._farthest = max(self._farthest, float(apart.max(initial=0)))
+        self._farthest.append(float(apart.max(initial=0)))
         own = float(np.abs(errors.noisy - errors.reference).max(initial=0))
         self._own = max(self._own, own / self._quantum)
 
     def check(self) -> Check:
         """Give what came out."""
         differ = f"{self._differ} of {self._values} values differ"
-        if self._farthest >= 1 + _STEP:
-            return self._far(f"{differ}, by {self._farthest:.3g} quanta at most")
+        farthest = max(self._farthest)
+        if farthest >= 1 + _STEP:
+            return self._far(f"{differ}, by {farthest:.3g} quanta at most", near=farthest <= _NEAR)
         return Check(
             "",
             passed=True,
             rule="within one quantum",
             why=f"{differ}, by one quantum of {self._quantum:.3g}" if self._differ else "bit for bit",
-            value=self._farthest,
+            value=farthest,
             limit=1.0,
             figures=self._figures.result(),
         )
 
-    def _far(self, differ: str) -> Check:
+    def cases(self) -> Sequence[float]:
+        """Give the quanta by which each case is off, or their noise ratios where that is what judges."""
+        return self._farthest if max(self._farthest) < 1 + _STEP else super().cases()
+
+    def _far(self, differ: str, *, near: bool) -> Check:
         few = self._beyond <= max(_ALONE, _FEW * self._values)
-        near = self._farthest <= _NEAR and self._squares <= self._values
+        near = near and self._squares <= self._values
         found = super().check()
         why = f"{differ}, where the source's own kernels differ by {self._own:.3g}: {found.why}"
         passed = near or (few and found.passed)
@@ -177,25 +194,30 @@ class ByCount:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._values = self._differ = self._own = self._told = 0
+        self._values = self._own = self._told = 0
+        self._differ: list[int] = []
 
     def add(self, reference: Array, noisy: Array, candidate: Array, *, floor: bool) -> None:
         """Take a case, as ``ByRatio`` does."""
         self._values += reference.size
         self._told += reference.size if floor else 0
-        self._differ += int(np.sum(reference != candidate))
+        self._differ.append(int(np.sum(reference != candidate)))
         self._own += int(np.sum(reference != noisy))
 
     def check(self) -> Check:
         """Give what came out."""
         own = self._own * self._values / self._told if self._told else 0.0
-        allowed = int(LIMIT * max(own, self._values * _OPEN))
+        allowed, differ = int(LIMIT * max(own, self._values * _OPEN)), sum(self._differ)
         left = f"; of the source's own, {self._own} change with rounding" if self._own else ""
         return Check(
             "",
-            passed=self._differ <= allowed and self._values > 0,
+            passed=differ <= allowed and self._values > 0,
             rule="equal" if not allowed else f"at most {allowed} values differ",
-            why=f"{self._differ} of {self._values} values differ{left}",
-            value=float(self._differ),
+            why=f"{differ} of {self._values} values differ{left}",
+            value=float(differ),
             limit=float(allowed),
         )
+
+    def cases(self) -> Sequence[float]:
+        """Give how many values of each case differ."""
+        return self._differ

@@ -58,6 +58,8 @@ class Ratio:
     """RMS error of the source against the reference, in the unit of the output."""
     error: float
     """RMS error of the candidate against the reference."""
+    cases: tuple[float, ...] = ()
+    """The ratio of the worst sample of each case."""
 
 
 def limit(precision: str) -> float:
@@ -90,7 +92,8 @@ class Noise:
         self._unit, self._rounding = _UNIT.get(dtype, _UNIT["float32"]), rounding
         self._whole = Sums()
         self._largest_error = self._largest_noise = 0.0
-        self._samples: list[Sums] = []
+        self._samples: list[Sums | None] = []
+        """Sums for each sample, of each case; None of an empty one."""
         self._along: dict[int, Sums] = {}
         self._uneven: set[int] = set()
         """Axes along which not every case has as many groups."""
@@ -101,12 +104,12 @@ class Noise:
         self._largest_error = max(self._largest_error, float(wrong.max(initial=0)))
         self._largest_noise = max(self._largest_noise, float(noise.max(initial=0)))
         if not wrong.size:
+            self._samples.append(None)
             return
         parts = (wrong, noise, case.reference)
         first = Sums.along(0, parts, floor=case.floor)
         self._whole = self._whole + first.pooled()
-        if wrong.ndim:
-            self._samples.append(first)
+        self._samples.append(first)
         for axis in (1, -1) if wrong.ndim > 1 else ():
             found = Sums.along(axis, parts, floor=case.floor)
             before = self._along.get(axis, found)
@@ -124,19 +127,20 @@ class Noise:
         found = [
             (_over(error, floor), "whole"),
             (_over(self._largest_error, max(self._largest_noise, 3 * floor)), "element"),
-            *self._by_sample(least),
+            *(samples := list(self._by_sample(least))),
             *self._by_channel(least),
         ]
         value, where = max(found, key=lambda pair: pair[0])
-        return Ratio(value, where, floor, error)
+        return Ratio(value, where, floor, error, tuple(ratio for ratio, _ in samples))
 
     def _by_sample(self, least: "Least") -> Iterator[tuple[float, str]]:
+        """Give the worst sample of each case."""
         first = 0
         for sums in self._samples:
-            ratios = sums.ratios(least)
+            ratios = np.zeros(1) if sums is None else sums.ratios(least)
             worst = int(np.argmax(ratios))
             yield float(ratios[worst]), f"sample {first + worst}"
-            first += len(ratios)
+            first += 0 if sums is None else len(ratios)
 
     def _by_channel(self, least: "Least") -> Iterator[tuple[float, str]]:
         for axis, sums in self._along.items():

@@ -18,6 +18,10 @@ class Check:
     value: float | None = None
     limit: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    samples: tuple[int, ...] = ()
+    """The samples that are decided otherwise than by the source, by their numbers from 0."""
+    by_shape: Mapping[str, float] = field(default_factory=dict)
+    """What was measured in the calls of each input shape; over the limit it fails there."""
 
 
 @dataclass(frozen=True)

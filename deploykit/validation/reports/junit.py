@@ -15,7 +15,7 @@ _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 @dataclass(frozen=True)
 class Junit(Report):
-    """JUnit XML: a test suite for the artifact, a test case for each output and check.
+    """JUnit XML: a test suite for the artifact, a test case for each check, and for each shape of the inputs.
 
     The elements and attributes are those that Jenkins's schema has, the strictest that is kept: junit-10.xsd of
     jenkinsci/xunit-plugin. GitLab shows ``classname`` as the suite and the body of a failure, and drops a second case
@@ -24,7 +24,7 @@ class Junit(Report):
 
     def write(self, verdict: Verdict) -> str:
         """Give the XML."""
-        checks = worst_first(verdict)
+        checks = [one for check in worst_first(verdict) for one in (check, *_by_shape(check))]
         counts = {
             "tests": str(len(checks)),
             "failures": str(sum(not check.passed for check in checks)),
@@ -36,6 +36,15 @@ class Junit(Report):
         root = element("testsuites", suite, name="deploykit", **counts)
         ET.indent(root)
         return f"{_HEAD}{ET.tostring(root, encoding='unicode')}\n"
+
+
+def _by_shape(check: Check) -> Iterator[Check]:
+    """Give a check for each shape of the inputs, by the same limit."""
+    most = check.limit or 0.0
+    for shape, value in check.by_shape.items():
+        why = f"{number(value)} in the calls of this shape"
+        passed = check.passed or value <= most
+        yield Check(f"{check.what} [{shape}]", passed, check.rule, why, value, check.limit)
 
 
 def _classname(artifact: str) -> str:
