@@ -10,7 +10,6 @@ PACKAGE = Path(__file__).parents[1] / "deploykit"
 
 LAYERS = (
     ("cli",),
-    ("exits", "options"),
     ("console",),
     ("conversion", "inspection", "examination", "listing", "reporting"),
     ("exporters", "validation"),
