@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import deploykit
-from deploykit.cli import convert, doctor, exits, inspect, listing, validate
+from deploykit.cli import convert, doctor, exits, inspect, listing, seal, validate, verify
 
 app = typer.Typer(
     name="deploykit",
@@ -30,6 +30,8 @@ def _root(
 
 app.command("convert")(convert.command)
 app.command("validate")(validate.command)
+app.command("seal")(seal.command)
+app.command("verify")(verify.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("list")(listing.command)
