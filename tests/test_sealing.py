@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import deploykit as api
@@ -17,28 +16,15 @@ from deploykit.onnx_io import external_files, load, save
 from tests.conftest import Once
 from tests.onnx_models import dense, written
 from tests.running import assert_refused, deploykit, listing
+from tests.sealed_models import sealed_models, spoil
 
 FILES = ("net.onnx", "net.golden.npz")
 
 
 @pytest.fixture(scope="session")
 def made(once: Once) -> Path:
-    """Give a folder with model.onnx, and net.onnx and its golden that were made of it: ``bare``, ``sealed``,
-    and sealed with its weights in a file of their own, ``external``.
-    """
-
-    def make(folder: Path) -> None:
-        written(folder, dense())
-        (folder / "bare").mkdir()
-        ran = deploykit("convert", "../model.onnx", "-o", "net.onnx", cwd=folder / "bare")
-        assert ran.code == 0, ran.err
-        for name in ("sealed", "external"):
-            shutil.copytree(folder / "bare", folder / name, ignore=shutil.ignore_patterns(".deploykit"))
-            model = folder / name / "net.onnx"
-            save(load(model), model, external=name == "external")
-            api.seal(model)
-
-    return once("sealing", make)
+    """Give a folder with model.onnx, and net.onnx and its golden that were made of it, in three folders."""
+    return once("sealed", sealed_models)
 
 
 @pytest.fixture
@@ -77,16 +63,6 @@ def flip(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-
-
-def spoil(model: Path) -> None:
-    """Make a model wrong that is still whole, and says that it has the same golden."""
-    graph = load(model)
-    weight = graph.graph.initializers["weight"]
-    import onnx_ir
-
-    weight.const_value = onnx_ir.tensor(weight.const_value.numpy() * np.float32(1.01), name="weight")
-    save(graph, model)
 
 
 def wrong(found: api.Verification) -> dict[str, str]:
