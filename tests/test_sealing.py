@@ -289,9 +289,28 @@ def test_another_version_of_the_runtime_is_said(sealed: Path) -> None:
 # Seals that are wrong
 
 
-@pytest.mark.parametrize("path", [".", "net.onnx", "net.seal.json", "nothing.onnx"])
-def test_without_a_seal_there_is_nothing_to_verify(bare: Path, path: str) -> None:
-    assert_refused(deploykit("verify", path, cwd=bare), 2, "deploykit")
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (".", "is a folder"),
+        ("net.onnx", "net.onnx has no seal: net.seal.json is not beside it"),
+        ("net.golden.npz", "net.golden.npz has no seal"),
+        ("net.seal.json", "there is no seal net.seal.json"),
+        ("ned.onnx", "there is no ned.onnx; did you mean 'net.onnx'"),
+    ],
+)
+def test_without_a_seal_there_is_nothing_to_verify(bare: Path, path: str, said: str) -> None:
+    assert_refused(deploykit("verify", path, cwd=bare), 2, said)
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/null", "gone", "."])
+def test_what_is_no_file_in_the_place_of_one_is_not_read(external: Path, place: str) -> None:
+    for file in manifest(external)["files"]:
+        (external / file["name"]).unlink()
+        (external / file["name"]).symlink_to(place)
+    found = wrong(api.verify(external / "net.seal.json"))
+    assert len(found) == 3
+    assert all(why.startswith("missing") for why in found.values())
 
 
 @pytest.mark.parametrize(
@@ -313,6 +332,11 @@ def test_without_a_seal_there_is_nothing_to_verify(bare: Path, path: str) -> Non
 def test_a_file_that_is_no_seal_is_refused(sealed: Path, content: bytes) -> None:
     (sealed / "net.seal.json").write_bytes(content)
     assert_refused(deploykit("verify", "net.onnx", cwd=sealed), 3, "net.seal.json is no seal, or is damaged")
+
+
+def test_a_seal_without_an_end_is_refused(sealed: Path) -> None:
+    (sealed / "endless.json").symlink_to("/dev/zero")
+    assert_refused(deploykit("verify", "endless.json", cwd=sealed), 3, "endless.json is no seal, or is damaged")
 
 
 def test_a_seal_cut_off_anywhere_is_refused(sealed: Path) -> None:

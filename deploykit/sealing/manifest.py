@@ -18,6 +18,8 @@ SUFFIX = ".seal.json"
 ROLES = ("artifact", "weights", "golden")
 _FORMAT = "deploykit seal"
 _VERSION = 1
+_LONGEST = 1 << 26
+"""Characters that are read of a manifest; one of a thousand outputs has less than a million."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -99,7 +101,8 @@ def read(path: Path) -> Seal:
         Refused: it names a file outside of its folder.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            content = json.loads(file.read(_LONGEST))
         if (content["format"], content["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"it is {content['format']} {content['version']}")  # noqa: TRY301 - one place says it
         return _seal(path, content)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit import workspace
-from deploykit.artifact import sha256
+from deploykit.artifact import Artifact, Format, sha256
 from deploykit.child import Step, silent
 from deploykit.errors import DeploykitError, UsageError
 from deploykit.sealing.making import versions
@@ -73,11 +73,14 @@ def _seal_of(given: Path) -> Seal:
     if given.name.endswith(".json"):
         return read(given)
     if given.is_dir():
-        raise UsageError(f"{given} is a folder", fix="name the seal or the model: deploykit verify model.seal.json")
+        raise UsageError(f"{given} is a folder", fix=f"name the seal or the model: deploykit verify model{SUFFIX}")
     path = seal_path(given)
     if not path.exists():
-        there = f"{given} has no seal: {path.name} is not beside it" if given.exists() else f"there is no {given}"
-        raise UsageError(there, fix=[f"make one: deploykit seal {given}", f"or name it: deploykit verify x{SUFFIX}"])
+        there = Artifact.open(given)  # which says where there is none
+        raise UsageError(
+            f"{there.path} has no seal: {path.name} is not beside it",
+            fix=[f"make one: deploykit seal {there.path}", f"or name it: deploykit verify model{SUFFIX}"],
+        )
     return read(path)
 
 
@@ -111,7 +114,7 @@ def _unsealed(seal: Seal, given: Path) -> Iterator[Found]:
         yield Found("artifact", given.name, as_sealed=False, why=f"not sealed: {seal.path.name} is of {own.name}")
     known = {file.name for file in seal.files}
     try:
-        beside = external_files(own)
+        beside = external_files(own) if Artifact.open(own).format is Format.ONNX else ()
     except DeploykitError:  # the artifact is missing or damaged, which is said already
         return
     for file in beside:
