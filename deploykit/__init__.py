@@ -1,7 +1,7 @@
 """deploykit takes a trained model to a deployable artifact, and proves at every step that it is still the same model.
 
-Every command is a function: ``convert``, ``validate``, ``inspect``, ``doctor``, ``plugins``. They are imported when
-they are first used, so that ``import deploykit`` costs nothing.
+Every command is a function: ``convert``, ``validate``, ``inspect``, ``seal``, ``verify``, ``doctor``, ``plugins``. They
+are imported when they are first used, so that ``import deploykit`` costs nothing.
 """
 
 import importlib
@@ -20,20 +20,39 @@ if TYPE_CHECKING:
     from deploykit.examination import examine as doctor
     from deploykit.inspection import inspect
     from deploykit.listing import plugins
+    from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
 
-__all__ = ["Asked", "Conversion", "DeploykitError", "Verdict", "convert", "doctor", "inspect", "plugins", "validate"]
+__all__ = [
+    "Asked",
+    "Conversion",
+    "DeploykitError",
+    "Seal",
+    "Verdict",
+    "Verification",
+    "convert",
+    "doctor",
+    "inspect",
+    "plugins",
+    "seal",
+    "validate",
+    "verify",
+]
 
 _PLACES = {
     "Asked": ("deploykit.backends", "Asked"),
     "Conversion": ("deploykit.conversion", "Conversion"),
     "DeploykitError": ("deploykit.errors", "DeploykitError"),
+    "Seal": ("deploykit.sealing", "Seal"),
     "Verdict": ("deploykit.validation", "Verdict"),
+    "Verification": ("deploykit.sealing", "Verification"),
     "convert": ("deploykit.conversion", "convert"),
     "doctor": ("deploykit.examination", "examine"),
     "inspect": ("deploykit.inspection", "inspect"),
     "plugins": ("deploykit.listing", "plugins"),
+    "seal": ("deploykit.sealing", "seal"),
     "validate": ("deploykit.validation", "validate"),
+    "verify": ("deploykit.sealing", "verify"),
 }
 
 

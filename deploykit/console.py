@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deploykit.examination import Examination
     from deploykit.inspection import Inspection
     from deploykit.listing import Listed
+    from deploykit.sealing import Seal, Verification
     from deploykit.validation.verdict import Verdict
 
 _WIDE = 160
@@ -125,6 +126,29 @@ def show_verdict(verdict: "Verdict") -> None:
         f"{verdict.samples} samples in {len(set(verdict.shapes))} shapes",
         soft_wrap=True,
     )
+
+
+def show_seal(made: "Seal") -> None:
+    """Print what was sealed, and its verdict."""
+    show_verdict(made.verdict)
+    _facts([(file.role, f"{file.name} ({_bytes(file.bytes)}), sha256 {file.sha256}") for file in made.files])
+    _facts([("source", f"{made.source['name']}, sha256 {made.source['sha256']}")])
+    tools = ", ".join(f"{name} {version}" for name, version in made.versions.items())
+    _facts([("tools", f"{tools}; exported with {made.exported_with}"), ("wrote", str(made.path))])
+
+
+def show_verification(found: "Verification") -> None:
+    """Print what became of each file, and the verdict where the model was run."""
+    _facts([("sealed", f"{found.sealed}, in {found.manifest}")])
+    _facts([(file.role, f"{file.name}: {file.why}") for file in found.files])
+    _facts([("note", note) for note in found.notes])
+    wrong = [file.name for file in found.files if not file.as_sealed]
+    if wrong:
+        _console().print(f"[bold red]NOT WHAT WAS SEALED[/]: {_escaped(', '.join(wrong))}", soft_wrap=True)
+    elif found.verdict is None:
+        _console().print("[bold green]as sealed[/]: every file; nothing was run")
+    else:
+        show_verdict(found.verdict)
 
 
 def show_inspection(seen: "Inspection") -> None:

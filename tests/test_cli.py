@@ -10,7 +10,7 @@ import deploykit as api
 from deploykit.errors import DeploykitError
 from tests.running import Ran, assert_refused, deploykit, finished, listing, spawned
 
-COMMANDS = ("convert", "validate", "inspect", "doctor", "list")
+COMMANDS = ("convert", "validate", "seal", "verify", "inspect", "doctor", "list")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []], ids=["--help", "nothing"])
@@ -29,7 +29,7 @@ def test_a_wrong_command_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["validate"], ["inspect"], ["doctor"], ["list"], ["list", "torch"]], ids=" ".join
+    "arguments", [["validate"], ["seal"], ["inspect"], ["doctor"], ["list"], ["list", "torch"]], ids=" ".join
 )
 def test_json_is_one_object_on_standard_output_and_nothing_else(arguments: list[str], here: Path) -> None:
     ran = finished(spawned(*arguments, "--json", cwd=here))

@@ -8,7 +8,7 @@ from tests.running import ROOT, finished, spawned
 
 HEAVY = {"numpy", "torch", "onnx", "onnx_ir", "onnxruntime", "rich", "tensorflow", "transformers", "safetensors"}
 FRAMEWORKS = {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "tensorflow", "safetensors", "transformers"}
-COMMANDS = ("convert", "validate", "inspect", "doctor", "list")
+COMMANDS = ("convert", "validate", "seal", "verify", "inspect", "doctor", "list")
 
 IMPORTED = """
 import sys
@@ -76,7 +76,7 @@ def test_every_module_imports_by_itself_and_without_a_framework(tmp_path: Path) 
     assert not [line for line in lines if FRAMEWORKS & set(line[1:])]
 
 
-@pytest.mark.parametrize("command", ["validate", "inspect", "list", "doctor"])
+@pytest.mark.parametrize("command", ["validate", "seal", "inspect", "list", "doctor"])
 def test_a_machine_without_torch_is_enough_for_all_but_convert(command: str, here: Path) -> None:
     ran = finished(spawned(command, "--json", cwd=here, script=WITHOUT_FRAMEWORKS))
     assert ran.code == 0, ran.err

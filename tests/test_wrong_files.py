@@ -36,7 +36,7 @@ WRONG: dict[str, tuple[Spoil, set[int]]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("name", ["digits.onnx", "digits.ts", "digits.pt", "digits.golden.npz"])
-@pytest.mark.parametrize("command", ["convert", "validate", "inspect"])
+@pytest.mark.parametrize("command", ["convert", "validate", "seal", "inspect"])
 def test_a_file_that_is_no_model_is_refused(
     command: str, name: str, wrong: str, digits: Path, proved: Path, tmp_path: Path
 ) -> None:

@@ -34,12 +34,12 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from deploykit.errors import UsageError
 from deploykit.validation.reports import save
+from deploykit.validation.stored import read_verdict, stored
 from deploykit.validation.tolerance import LIMIT
 from deploykit.validation.verdict import Check, Verdict
 
@@ -75,10 +75,9 @@ def keep(verdict: Verdict, path: Path) -> None:
     Raises:
         UsageError: the file can't be written.
     """
-    kept = {name: getattr(verdict, name) for name in ("artifact", "reference", "samples", "values", "shapes", "method")}
-    checks = [asdict(check) for check in verdict.checks if check.rule != _RULE]
-    content = {"format": _FORMAT, "version": _VERSION, **kept, "checks": checks}
-    save(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", path)
+    own = replace(verdict, checks=tuple(check for check in verdict.checks if check.rule != _RULE))
+    content = {"format": _FORMAT, "version": _VERSION, **stored(own)}
+    save(json.dumps(content, indent=1, allow_nan=False) + "\n", path)
 
 
 def _check(what: str, why: str) -> Check:
@@ -191,29 +190,12 @@ def _drifted(what: str, old: _Error, new: _Error, slack: float) -> Check:
     return Check(what, passed=False, rule=_RULE, why=why, figures={"last": old.value, "now": new.value})
 
 
-def _plain(content: Any) -> Any:
-    """Turn what JSON can't hold into texts that ``float`` reads back."""
-    if isinstance(content, Mapping):
-        return {str(key): _plain(part) for key, part in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_plain(part) for part in content]
-    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
-
-
 def _read(path: Path) -> Verdict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if (content["format"], content["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"it is {content['format']} {content['version']}")  # noqa: TRY301 - one place says it
-        return Verdict(
-            str(content["artifact"]),
-            str(content["reference"]),
-            tuple(map(_read_check, content["checks"])),
-            int(content["samples"]),
-            int(content["values"]),
-            tuple(map(str, content["shapes"])),
-            str(content["method"]),
-        )
+        return read_verdict(content)
     except FileNotFoundError as error:
         fix = "run once with --update-baseline, which writes it"
         raise UsageError(f"there is no baseline {path}", fix=fix) from error
@@ -223,19 +205,3 @@ def _read(path: Path) -> Verdict:
         fix = "name another file, or write it anew with --update-baseline"
         why = f": {error}" if isinstance(error, ValueError) else ""
         raise UsageError(f"{path} is no baseline, or is damaged{why}", fix=fix) from error
-
-
-def _read_check(content: Mapping[str, Any]) -> Check:
-    return Check(
-        str(content["what"]),
-        passed=bool(content["passed"]),
-        rule=str(content["rule"]),
-        why=str(content["why"]),
-        value=_read_float(content["value"]),
-        limit=_read_float(content["limit"]),
-        figures={str(name): float(value) for name, value in content["figures"].items()},
-    )
-
-
-def _read_float(value: Any) -> float | None:
-    return None if value is None else float(value)

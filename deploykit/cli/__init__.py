@@ -1,0 +1,47 @@
+"""The command line: parse, call the API, show the result, choose the exit code. One file for each command."""
+
+from typing import Annotated
+
+import typer
+
+import deploykit
+from deploykit.cli import convert, doctor, exits, inspect, listing, seal, validate, verify
+
+app = typer.Typer(
+    name="deploykit",
+    help="Take a trained model to a deployable artifact, and prove at every step that it is still the same model.",
+    epilog="Exit codes: 0 done and proved, 1 not equivalent, 2 wrong usage, 3 the model can't be read or converted,"
+    " 4 a package is missing, 5 refused as unsafe.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"deploykit {deploykit.__version__}")
+        raise typer.Exit
+
+
+app.command("convert")(convert.command)
+app.command("validate")(validate.command)
+app.command("seal")(seal.command)
+app.command("verify")(verify.command)
+app.command("inspect")(inspect.command)
+app.command("doctor")(doctor.command)
+app.command("list")(listing.command)
+
+
+def main() -> None:
+    """Run the command line; errors become a message and their exit code, a bug its traceback and 70."""
+    exits.main(run)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and give its exit code; only bugs raise."""
+    return exits.run(app, arguments)

@@ -1,0 +1,141 @@
+"""The options of the command line: groups that several commands take, and what one takes much of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deploykit.backends import Loading
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What goes into the model."""
+
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME:DTYPE[DIMS]",
+            help="An input, as in 'x:float32[batch,3,224,224]'; a word in place of a number is a dynamic axis."
+            " Repeatable: by keyword where it is named as a parameter of forward, else in order. NAME=VALUE gives an"
+            " argument that is no tensor.",
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="SAMPLES",
+            help="Samples: .npz, .npy, .csv, .parquet, .safetensors, a folder of arrays or images, or"
+            " file.py:function; arrays by name, first axis = samples.",
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS", help="How images of --data are prepared: 'resize=256,crop=224,scale=255,mean=...'."
+        ),
+    ] = None
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")] = 32
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")] = 0
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is loaded."""
+
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE:CALLABLE", help="What makes the module: package.module:callable or file.py:callable."
+        ),
+    ] = None
+    factory_args: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Its arguments: '{\"num_classes\": 10}'.")
+    ] = None
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a pickle, which runs code from the file.")
+    ] = False
+    python: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Run the framework in another Python interpreter.")
+    ] = None
+    static: Annotated[bool, typer.Option("--static", help="Fix the batch axis too.")] = False
+    signature: Annotated[
+        str | None, typer.Option("--signature", metavar="KEY", help="Signature of a SavedModel or .tflite.")
+    ] = None
+    custom_objects: Annotated[
+        Path | None,
+        typer.Option("--custom-objects", metavar="FILE.py", help="Classes and functions that a Keras file names."),
+    ] = None
+    graph_inputs: Annotated[
+        str | None, typer.Option("--inputs", metavar="A,B", help="Operations of a frozen GraphDef that are its inputs.")
+    ] = None
+    graph_outputs: Annotated[
+        str | None,
+        typer.Option("--outputs", metavar="A,B", help="Operations of a frozen GraphDef that are its outputs."),
+    ] = None
+    layout: Annotated[
+        str | None, typer.Option(metavar="nchw", help="Take images channels first, where TensorFlow has them last.")
+    ] = None
+
+
+def loading(taken: SampleOptions, source: SourceOptions) -> "Loading":
+    """Give both as the API takes them."""
+    return {
+        "factory": source.factory,
+        "factory_args": source.factory_args,
+        "trust_pickle": source.trust_pickle,
+        "python": source.python,
+        "inputs": taken.inputs or (),
+        "data": taken.data,
+        "image": taken.image,
+        "static": source.static,
+        "signature": source.signature,
+        "custom_objects": str(source.custom_objects) if source.custom_objects else None,
+        "graph_inputs": _names(source.graph_inputs),
+        "graph_outputs": _names(source.graph_outputs),
+        "layout": source.layout,
+    }
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+Atol = Annotated[
+    list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="A fixed tolerance in the place of the noise ratio.")
+]
+Rtol = Annotated[
+    list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="The same in relation to the source's values.")
+]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="SHARE", help="Share of the decisions that must stay; int8 is judged so: 0.99."),
+]
+MinSqnr = Annotated[float | None, typer.Option(metavar="DB", help="Signal to quantization noise that must stay.")]
+MaxDrop = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="Accuracy that may be lost, with --labels: 0.005 or 0.5%.")
+]
+Labels = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The right class of each sample: y.npy, data.npz:y, table.csv:y.")
+]
+Undecided = Annotated[
+    bool, typer.Option("--allow-undecided", help="Pass where there are too few samples to tell, and nothing is wrong.")
+]
+Baseline = Annotated[
+    Path | None, typer.Option(metavar="FILE.json", help="The verdict of the last run: what has moved since fails.")
+]
+UpdateBaseline = Annotated[
+    bool, typer.Option("--update-baseline", help="Write this verdict to --baseline, where it passes.")
+]
+Junit = Annotated[Path | None, typer.Option(metavar="FILE.xml", help="Write a JUnit report.")]
+Markdown = Annotated[
+    Path | None, typer.Option(metavar="FILE.md", help="Write it in Markdown; GitHub's step summary gets it anyway.")
+]
+Html = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write it as one page with charts.")]

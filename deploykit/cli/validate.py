@@ -1,0 +1,106 @@
+"""``deploykit validate``."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import deploykit
+from deploykit import console
+from deploykit.cli.grouping import grouped
+from deploykit.cli.options import (
+    Atol,
+    Baseline,
+    Debug,
+    Html,
+    Json,
+    Junit,
+    Labels,
+    Markdown,
+    MaxDrop,
+    MinAgreement,
+    MinSqnr,
+    Rtol,
+    SampleOptions,
+    SourceOptions,
+    Undecided,
+    UpdateBaseline,
+    loading,
+)
+from deploykit.cli.output import show
+from deploykit.errors import UsageError
+
+
+@grouped
+def command(
+    artifact: Annotated[Path | None, typer.Argument(help="The .onnx file; the latest made here if left out.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="A source, an .onnx or a golden; the artifact's own golden if left out.")
+    ] = None,
+    *,
+    taken: SampleOptions,
+    min_agreement: MinAgreement = None,
+    min_sqnr: MinSqnr = None,
+    max_drop: MaxDrop = None,
+    labels: Labels = None,
+    allow_undecided: Undecided = False,
+    atol: Atol = None,
+    rtol: Rtol = None,
+    baseline: Baseline = None,
+    update_baseline: UpdateBaseline = False,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    origin: SourceOptions,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Prove that an ONNX file still answers as its source does; exit 1 when it does not.
+
+    Without --against the golden beside the file is enough: no framework is needed.
+
+    \b
+    deploykit validate
+    deploykit validate model.onnx
+    deploykit validate model.onnx --against weights.pt --factory net.py:Net --data samples.npz
+    deploykit validate model.onnx --atol 1e-4 --atol logits=1e-3
+    deploykit validate int8.onnx --against model.onnx --data val.npz --labels val.npz:y --max-drop 0.5%
+    deploykit validate model.onnx --junit verdict.xml --html verdict.html --baseline last.json
+    """
+    del debug
+    with console.progress() as step:
+        verdict = deploykit.validate(
+            artifact,
+            against,
+            samples=taken.samples,
+            seed=taken.seed,
+            min_agreement=min_agreement,
+            min_sqnr=min_sqnr,
+            max_drop=_share("--max-drop", max_drop),
+            labels=labels,
+            allow_undecided=allow_undecided,
+            atol=atol or (),
+            rtol=rtol or (),
+            baseline=baseline,
+            update_baseline=update_baseline,
+            step=step,
+            **loading(taken, origin),
+        )
+    from deploykit.reporting import publish
+
+    annotations = publish(verdict, {"junit": junit, "markdown": markdown, "html": html}, os.environ)
+    show(verdict, console.show_verdict, as_json=as_json)
+    typer.echo(annotations, nl=False, err=as_json)
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+def _share(option: str, text: str | None) -> float | None:
+    """Read 0.005 and 0.5%."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"{option} {text} is no share", fix=f"{option} 0.005, or {option} 0.5%") from None
