@@ -395,6 +395,6 @@ def test_where_a_few_cases_tell_the_floor_the_others_are_judged_by_it(scores: Go
     right: list[Answer] = [{"scores": noisy(case.reference["scores"])} for case in scores.cases]
     assert judged(few, right).passed
     for number, case in enumerate(scores.cases):
-        wrong = [dict(one) for one in own_answers(scores)]
+        wrong = [{"scores": answer["scores"].copy()} for answer in own_answers(scores)]
         wrong[number]["scores"][0, 3] *= np.float32(1 + 3e-5)
         assert not judged(few, wrong).passed, case

@@ -125,7 +125,7 @@ class _Judged:
         return find_golden(self.artifact.path, lineage(self.graph))
 
     def by_golden(self, path: Path, asked: Asked) -> Verdict:
-        if asked != Asked():
+        if asked != (Asked() if self.graph is not None else replace(asked, data=None, image=None)):
             raise UsageError(
                 "--data, --input and the like are for a source that is run, and none is named",
                 fix=f"deploykit validate {self.artifact.path} --against model.pt ...",
@@ -149,10 +149,14 @@ class _Judged:
     def _verdict(self, golden: Golden, reference: str, asked: Asked) -> Verdict:
         rules = self.demand.rules(self.precision, golden)
         # An ONNX file says itself what it takes; what the user says of inputs is for the source.
-        own = Asked() if self.graph is not None else fitting(self.artifact, asked)
+        own = Asked() if self.graph is not None else self._as_source(golden, asked)
         with backend_for(self.artifact.format).load(self.artifact, own, self.step) as session:
             self.step("comparing")
             return compare(golden, session, artifact=str(self.artifact.path), reference=reference, rules=rules)
+
+    def _as_source(self, golden: Golden, asked: Asked) -> Asked:
+        inputs = asked.inputs or tuple(str(spec) for spec in golden.signature.inputs)
+        return replace(fitting(self.artifact, asked), inputs=inputs, data=None, image=None)
 
     def _recorded(self, source: Artifact, asked: Asked, size: Size) -> Golden:
         from deploykit.onnx_io import load, signature
@@ -161,6 +165,11 @@ class _Judged:
         if not own.inputs and self.graph is not None:  # the artifact says what goes in
             own = replace(own, inputs=tuple(str(spec) for spec in signature(self.graph).inputs))
         graph = load(source.path) if self.graph is None and source.format is Format.ONNX else self.graph
+        if graph is None and asked.data is None:
+            raise UsageError(
+                f"{self.artifact.path} and {source.path} are both sources: nothing says what goes into them",
+                fix="--data samples.npz, or compare with an ONNX file",
+            )
         try:
             with backend_for(source.format).load(source, own, self.step) as session:
                 return make_golden(session, graph, source, own, size)

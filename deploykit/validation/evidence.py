@@ -84,7 +84,7 @@ def make_golden(
 
     Args:
         session: the source, running.
-        graph: the ONNX model of it, an ``onnx_ir.Model``: says what the inputs mean.
+        graph: the ONNX model of it, an ``onnx_ir.Model``: says what the inputs mean; None where the user's samples do.
         source: the file that the source is from.
         asked: what the user said: samples, and how images among them are prepared.
         wanted: how much of it.
@@ -104,7 +104,12 @@ def make_golden(
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
     plan = Plan(wanted.folder, batched, wanted.floor_samples if asked.data is not None else None)
     recorded = record(session, signature, inputs, origin, plan)
-    golden = replace(recorded, tables=table_hashes(graph), quanta=dict(session.quanta), limit=session.limit)
+    golden = replace(
+        recorded,
+        tables=table_hashes(graph) if graph is not None else {},
+        quanta=dict(session.quanta),
+        limit=session.limit,
+    )
     if asked.data is not None:
         said = notes_of(asked.data, signature.inputs, image=asked.preprocessing)
         return replace(golden, notes=(*golden.notes, *said))
