@@ -41,7 +41,9 @@ caption { text-align: left; }
 th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--edge); text-align: left; vertical-align: top; }
 th.number, td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.words { min-width: 14rem; white-space: pre-line; }
-th { min-width: 3.5rem; }
+th { white-space: nowrap; }
+tbody th { min-width: 6rem; max-width: 16rem; white-space: normal; }
+td.pass, td.fail { white-space: nowrap; }
 """
 
 
