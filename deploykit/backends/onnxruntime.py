@@ -78,6 +78,7 @@ class OrtSession(Session):
         self.path = path
         self._loaded: dict[bool, Any] = {}
         graph = load(path)
+        _refuse_what_crashes(path, graph)
         own = signature(graph)
         self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
         self._rounding = {value.name: _SIGMOID_ERROR for value in graph.graph.outputs if _is_sigmoid(value)}
@@ -161,6 +162,22 @@ class OrtSession(Session):
                 f"{self.path.name} fails in onnxruntime on {shapes}",
                 fix="give inputs that it takes: --input 'name:dtype[dims]' or --data samples.npz",
                 details=[f"on {shapes}", _said(error)],
+            )
+
+
+_RECURRENT = ("LSTM", "GRU", "RNN")
+
+
+def _refuse_what_crashes(path: Path, graph: Any) -> None:
+    """Refuse recurrent layers in float16: onnxruntime 1.31 has no kernel for them on CPUs, and crashes in loading."""
+    import onnx_ir
+
+    for node in graph.graph.all_nodes():
+        weight = node.inputs[1].const_value if node.op_type in _RECURRENT and len(node.inputs) > 1 else None
+        if weight is not None and weight.dtype == onnx_ir.DataType.FLOAT16:
+            raise ModelError(
+                f"onnxruntime has no {node.op_type} in float16 on CPUs ({path.name}, node {node.name or '(no name)'})",
+                fix=f"leave {node.op_type} in float32 when the file is made: op_block_list=['{node.op_type}']",
             )
 
 
