@@ -43,12 +43,22 @@ class DeploykitError(Exception):
         self.fix = (fix,) if isinstance(fix, str) else tuple(fix)
         self.details = tuple(details)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes whole: pools and parallel tests pickle errors."""
+        return _again, (type(self), self.__dict__.copy())
+
     def lines(self) -> Iterator[str]:
         """Give the text as a terminal shows it, a line at a time."""
         yield f"error: {self.message}"
         yield from (f"  {line}" for line in self.details)
         for number, line in enumerate(self.fix):
             yield f"  fix: {line}" if number == 0 else f"       {line}"
+
+
+def _again(kind: type[DeploykitError], fields: dict[str, object]) -> DeploykitError:
+    error = kind.__new__(kind, fields["message"])
+    error.__dict__.update(fields)
+    return error
 
 
 class NotEquivalent(DeploykitError):
