@@ -22,6 +22,7 @@ from deploykit.golden import Golden
 from deploykit.tensors import Signature
 from deploykit.validation.compare import compare
 from deploykit.validation.evidence import SAMPLES, golden_path, make_golden, settled_outputs
+from deploykit.validation.units import summary
 from deploykit.validation.verdict import Check, Verdict
 
 _LONGEST = 700
@@ -239,6 +240,8 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     from deploykit.onnx_io import load, save, set_lineage, set_versions
 
     golden = stage.folder / golden_path(target).name
+    idle = summary(trial.raw, (case.inputs for case in trial.golden.cases))
+    trial = replace(trial, golden=replace(trial.golden, notes=(*trial.golden.notes, *idle)))
     trial.golden.write(golden)
     model = load(trial.raw)
     work.step("setting versions and lineage")
@@ -327,6 +330,8 @@ def _worst(verdict: Verdict) -> str:
 
 def _ways_out(work: Work) -> list[str]:
     ways = ["look at the output named above", "give inputs like the real ones with --data samples.npz"]
+    if not work.asked.shapes:
+        ways.append("name the sizes that it will be used at, where it is wrong at others: --shapes 'batch=1,8'")
     if work.exporter.exporter != "auto":
         ways.append("leave --exporter out, so that the others are tried")
     return ways

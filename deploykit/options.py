@@ -31,6 +31,13 @@ Image = Annotated[
     typer.Option(metavar="STEPS", help="How images of --data are prepared: 'resize=256,crop=224,scale=255,mean=...'."),
 ]
 Count = Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="AXIS=SIZES",
+        help="Sizes at which a dynamic axis is tried: 'batch=1,8,32', or 'x:1x3x224x224,8x3x224x224'. Repeatable.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")]
 Factory = Annotated[
     str | None,

@@ -44,7 +44,7 @@ def record(
     if not taken:
         raise refusals[0]
     given, outputs = [pair[0] for pair in taken], [pair[1] for pair in taken]
-    notes = tuple(f"the source itself refuses inputs {'; '.join(error.details)}" for error in refusals)
+    notes = _refused(refusals)
     _check_repeatable(source, given[0], outputs[0])
     exact = _exact(source, given, outputs)
     if exact is not None:
@@ -53,6 +53,14 @@ def record(
     noisy = _spread(source, given, outputs, batched=batched)
     cases = [Case(*case) for case in zip(given, outputs, outputs, noisy, strict=True)]
     return Golden(signature, tuple(cases), "ulp", origin, notes)
+
+
+def _refused(errors: Sequence[ModelError]) -> tuple[str, ...]:
+    """Say in one line which inputs were refused, with the reason of the first: the others' differ by numbers."""
+    if not errors:
+        return ()
+    where = ", ".join(error.details[0] for error in errors)
+    return (f"the source itself refuses inputs {where}: {'; '.join(errors[0].details[1:])}",)
 
 
 def _check_repeatable(source: Runs, given: Tensors, first: Tensors) -> None:

@@ -105,10 +105,20 @@ def test_ids_are_found_inside_functions_and_loops() -> None:
     assert flat(cases, "more").max() == 39
 
 
-def test_ids_into_an_input_fit_its_smallest_size() -> None:
-    model = graph("float[B,T,3] x, int64[B] index", "y = Gather<axis=1>(x, index)")
-    cases = made(model, "x:float32[B,T,3]", "index:int64[B]")
-    assert set(flat(cases, "index").tolist()) == {0, 1, 2, 3}
+def test_ids_into_an_input_fit_its_size_in_each_call() -> None:
+    model = graph("float[B,T,3] x, int64[T] index", "y = Gather<axis=1>(x, index)")
+    plan: list[Mapping[str, int]] = [{"B": 2, "T": 8}, {"B": 1, "T": 1}, {"B": 2, "T": 5}, {"B": 3, "T": 8}]
+    for case in made(model, "x:float32[B,T,3]", "index:int64[T]", plan=plan):
+        assert sorted(case["index"].tolist()) == list(range(case["x"].shape[1]))
+
+
+def test_rows_are_dealt_to_live_tokens_before_dead_ones() -> None:
+    model = graph("int64[B,T] ids, int64[B,T] mask", "y = Gather(w, ids)", w=TABLE)
+    plan: list[Mapping[str, int]] = [{"B": 4, "T": 9}, {"B": 1, "T": 9}, {"B": 5, "T": 11}]
+    cases = made(model, "ids:int64[B,T]", "mask:int64[B,T]", plan=plan)
+    live = np.concatenate([case["ids"][case["mask"] == 1] for case in cases])
+    assert 40 < live.size < flat(cases, "ids").size
+    assert set(live.tolist()) == set(range(40))
 
 
 @settings(max_examples=60, deadline=None)

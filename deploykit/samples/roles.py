@@ -24,9 +24,9 @@ class Draw:
         """Give the random numbers of one case of this input."""
         return np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), case])
 
-    def least(self, dim: Dim) -> int:
-        """Give the smallest size that an axis has in any case."""
-        return dim if isinstance(dim, int) else min((sizes[dim] for sizes in self.plan if dim in sizes), default=1)
+    def size(self, dim: Dim, case: int) -> int:
+        """Give the size that an axis has in a case; 1 where it is none of the inputs' axes."""
+        return dim if isinstance(dim, int) else self.plan[case].get(dim, 1)
 
 
 class Role(Protocol):
@@ -61,23 +61,26 @@ class Ids:
 
     tables: tuple[Table, ...]
 
-    def bounds(self, draw: Draw) -> range:
-        """Give the ids that every table takes."""
+    def bounds(self, draw: Draw, case: int) -> range:
+        """Give the ids that every table takes in a case."""
         fitting: range | None = None
         for table in self.tables:
-            ids = range(max(0, -table.low), draw.least(table.rows) - table.high)
+            ids = range(max(0, -table.low), draw.size(table.rows, case) - table.high)
             both = ids if fitting is None else range(max(fitting.start, ids.start), min(fitting.stop, ids.stop))
             # A branch that no id fits is not for ids: the `index + rows` of negative indices.
             fitting = both or fitting
         return fitting or range(1)
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
-        """Give one case's part of the rows, which are dealt out over all cases."""
-        bounds = self.bounds(draw)
-        sizes = [math.prod(shape) for shape in draw.shapes]
-        dealt = _deal(draw.rng(0), len(bounds), sum(sizes)) + bounds.start
-        start = sum(sizes[:case])
-        return _varied(dealt[start : start + sizes[case]].reshape(shape), bounds)
+        """Give one case's part of the rows, which are dealt out over all cases, to live tokens first."""
+        bounds = self.bounds(draw, case)
+        alike = [number for number in range(len(draw.shapes)) if self.bounds(draw, number) == bounds]
+        live = [_live(draw.seed, number, draw.shapes[number]).reshape(-1) for number in alike]
+        order = np.argsort(~np.concatenate(live), kind="stable")  # of a dead token's row a model may see nothing
+        dealt = np.empty(len(order), np.int64)
+        dealt[order] = _deal(draw.rng(0), len(bounds), len(order)) + bounds.start
+        start = sum(map(len, live[: alike.index(case)]))
+        return _varied(dealt[start : start + math.prod(shape)].reshape(shape), bounds)
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,9 @@ class Mask:
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give ragged rows, the first of them whole: of single rows every other one."""
-        size = shape[-1] if shape else 1
-        rows = shape[0] if len(shape) > 1 else 1
-        lengths = ragged(draw.seed, case, rows, size)
-        if rows == 1 and case % 2 and size > 1:
-            lengths = draw.rng(case).integers(1, size, 1)
-        live = np.arange(size) < lengths.reshape(rows, *[1] * max(len(shape) - 1, 1))
-        whole = np.broadcast_to(live.reshape(size) if len(shape) == 1 else live, shape or (1, 1)).reshape(shape)
-        return whole != self.dead_is_one
+        single = _single(case, shape) and shape[-1] > 1
+        length = int(draw.rng(case).integers(1, shape[-1])) if single else 1
+        return _live(draw.seed, case, shape, length) != self.dead_is_one
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,7 @@ class Lengths:
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give the lengths of one case, from 1 to the size of the sequence."""
-        steps = self.steps if isinstance(self.steps, int) else draw.plan[case].get(self.steps, 1)
-        return ragged(draw.seed, case, math.prod(shape), steps).reshape(shape)
+        return ragged(draw.seed, case, math.prod(shape), draw.size(self.steps, case)).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -116,9 +113,9 @@ class Positions:
 
     ids: Ids | None = None
 
-    def one(self, draw: Draw, _case: int, shape: tuple[int, ...]) -> Array:
+    def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give the positions of one case."""
-        bounds = self.ids.bounds(draw) if self.ids else range(np.iinfo(np.int32).max)
+        bounds = self.ids.bounds(draw, case) if self.ids else range(np.iinfo(np.int32).max)
         count = np.arange(shape[-1] if shape else 1) % len(bounds) + bounds.start
         return np.broadcast_to(count, shape or (1,)).reshape(shape).copy()
 
@@ -181,6 +178,19 @@ def ragged(seed: int, case: int, rows: int, size: int) -> Array:
     if rows > 1 and size > 1:
         lengths[-1] = min(lengths[-1], size - 1)
     return lengths
+
+
+def _live(seed: int, case: int, shape: tuple[int, ...], length: int = 1) -> Array:
+    """Say which tokens are live where there is a mask; of single rows, every other one is of the length given."""
+    size = shape[-1] if shape else 1
+    rows = shape[0] if len(shape) > 1 else 1
+    lengths = np.full(1, length) if _single(case, shape) else ragged(seed, case, rows, size)
+    live = np.arange(size) < lengths.reshape(rows, *[1] * max(len(shape) - 1, 1))
+    return np.broadcast_to(live.reshape(size) if len(shape) == 1 else live, shape or (1, 1)).reshape(shape)
+
+
+def _single(case: int, shape: tuple[int, ...]) -> bool:
+    return bool(case % 2 and shape and (len(shape) == 1 or shape[0] == 1))
 
 
 def _deal(rng: np.random.Generator, rows: int, count: int) -> Array:

@@ -1,6 +1,6 @@
 """The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.recording import record
 from deploykit.samples import covering, notes_of, plans, read, synthesize, unread_tables
+from deploykit.samples.shapes import Sizes, asked_sizes, batch_sizes
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
+from deploykit.validation.asked_sizes import check_asked
+from deploykit.validation.remarks import remarks, telling
 
 SAMPLES = 32
 """How many of the user's samples go into a golden when nothing else is said."""
@@ -86,23 +89,27 @@ def make_golden(
 
     signature = session.signature
     batched = _is_batched(signature)
+    sizes = asked_sizes(asked.shapes, signature.inputs)
     if asked.data is not None:
-        inputs = list(_batches(asked, asked.data, signature, samples, split=batched))
+        batches = batch_sizes(sizes, signature.inputs, samples) or _BATCHES
+        inputs = list(_batches(asked, asked.data, signature, samples, batches if batched else None))
     else:
-        inputs = _made_up(session, graph, signature, seed, batched=batched)
+        inputs = _made_up(session, graph, sizes, seed, batched=batched)
+    check_asked(session, sizes, inputs)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
     recorded = record(session, signature, inputs, origin, batched=batched)
     golden = replace(recorded, tables=table_hashes(graph), quanta=dict(session.quanta), limit=session.limit)
     if asked.data is not None:
-        said = notes_of(asked.data, signature.inputs, image=asked.preprocessing)
+        said = (*notes_of(asked.data, signature.inputs, image=asked.preprocessing), *remarks(golden))
         return replace(golden, notes=(*golden.notes, *said))
+    golden = telling(golden)
     unvaried = _unvaried(golden)
     if unvaried and source.format is not Format.ONNX:
         _refuse_fixed(golden, *next(iter(unvaried.items())))
     # An ONNX file says itself which axes are dynamic; what can't be tried is said, and is not ours to refuse.
     unread = unread_tables(graph, signature.inputs, [case.inputs for case in golden.cases])
     said = unread + tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
-    return replace(golden, notes=(*golden.notes, *said))
+    return replace(golden, notes=(*golden.notes, *said, *remarks(golden, graph)))
 
 
 def _is_batched(signature: Signature) -> bool:
@@ -110,29 +117,32 @@ def _is_batched(signature: Signature) -> bool:
     return bool(first) and isinstance(first[0], str) and all(dim == first[0] for dim in first)
 
 
-def _batches(asked: Asked, data: Path, signature: Signature, limit: int, *, split: bool) -> Iterator[Tensors]:
+def _batches(
+    asked: Asked, data: Path, signature: Signature, limit: int, sizes: Sequence[int] | None
+) -> Iterator[Tensors]:
     """Cut the user's samples into calls: of several batch sizes where the batch is free, else of the fixed size."""
     image = asked.preprocessing
     fixed = next((spec.dims[0] for spec in signature.inputs if spec.dims), 1)
-    if not split:
+    if sizes is None:
         batch = fixed if isinstance(fixed, int) else 1
         yield from read(data, signature.inputs, limit=limit, batch=batch, image=image)
         return
     whole = next(read(data, signature.inputs, limit=limit, batch=limit, image=image))
     count = len(next(iter(whole.values())))
     start = 0
-    for size in (*_BATCHES, *[_BATCHES[-1]] * count):
+    for size in (*sizes, *[sizes[-1]] * count):
         if start >= count:
             return
         yield {name: array[start : start + size] for name, array in whole.items()}
         start += size
 
 
-def _made_up(session: Session, graph: Any, signature: Signature, seed: int, *, batched: bool) -> list[Tensors]:
+def _made_up(session: Session, graph: Any, sizes: Sizes, seed: int, *, batched: bool) -> list[Tensors]:
+    signature = session.signature
     first = signature.inputs[0].dims[0] if batched else None
     batch = first if isinstance(first, str) else None
-    plan = plans(signature.axes, session.sizes(), batch_axis=batch)
-    if batch is not None:
+    plan = plans(signature.axes, session.sizes(), batch_axis=batch, asked=sizes)
+    if batch is not None and batch not in sizes:
         plan = covering(graph, signature.inputs, plan, batch)
     return synthesize(graph, signature.inputs, plan, seed=seed)
 
