@@ -243,7 +243,6 @@ def test_plans_begin_with_the_example_and_try_every_axis_at_its_edges(example: t
     cases = plans(axes, dict(zip(axes, example, strict=True)))
     assert cases[0] == dict(zip(axes, example, strict=True))
     assert len(cases) <= 9
-    assert len({tuple(case.items()) for case in cases}) == len(cases)
     assert {1, 2, 3, 5} <= {case["batch"] for case in cases}
     for axis, size in zip(axes[1:], example[1:], strict=True):
         assert {1, 2, size, 2 * size} <= {case[axis] for case in cases}
@@ -267,4 +266,22 @@ def test_plans_of_a_batch_alone_are_its_sizes() -> None:
 def test_plans_without_a_batch_repeat_the_example() -> None:
     assert plans((), {}) == [{}] * 8
     cases = plans(("seq",), {"seq": 10}, batch_axis=None)
-    assert [case["seq"] for case in cases] == [10, 7, 5, 20, 1, 2, 10, 10, 10, 10]
+    assert [case["seq"] for case in cases] == [10, 7, 5, 20, 1, 2, *[10] * 7]
+
+
+def test_sizes_that_are_asked_for_come_first_and_with_ordinary_sizes_of_the_others() -> None:
+    example = {"batch": 2, "seq": 16, "past": 16}
+    cases = plans(tuple(example), example, asked={"seq": (600, 7), "past": (1, 2, 3)})
+    assert cases[:3] == [{"batch": 2, "seq": seq, "past": past} for seq, past in ((600, 1), (7, 2), (600, 3))]
+    assert {case["batch"] for case in cases} == {1, 2, 3, 5}
+    assert max(case["batch"] * case["seq"] for case in cases) == 1200, "large sizes come in no large batch"
+    cases = plans(tuple(example), example, asked={"batch": (32, 4)})
+    assert {case["batch"] for case in cases} == {4, 32}
+    assert {1, 2, 13, 16, 32} <= {case["seq"] for case in cases if case["batch"] == 4}
+
+
+def test_a_single_size_that_is_asked_for_is_tried_beside_another() -> None:
+    for asked, tried in ((7, {7, 16}), (16, {16, 1})):
+        cases = plans(("seq",), {"seq": 16}, batch_axis=None, asked={"seq": (asked,)})
+        assert {case["seq"] for case in cases} == tried
+    assert {case["seq"] for case in plans(("seq",), {"seq": 1}, asked={"seq": (1,)})} == {1, 2}

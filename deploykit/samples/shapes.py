@@ -25,7 +25,7 @@ def plans(
 
     Each axis is tried at an odd size, half the example's (every second axis, so that two do not stay alike), double,
     1 and 2; the batch at 1, 2, 3 and 5. At least eight samples have the example's sizes but for the batch, so that
-    enough are left where a model refuses all others.
+    enough are left where a model refuses all others: cases are repeated until there are.
 
     Sizes that are asked for take the place of those of their axis: each comes with the other axes at the example's
     size, and only then do these vary. A single one is tried beside the example's, or beside 1: an axis that was seen
@@ -41,18 +41,15 @@ def plans(
         KeyError: the example has no size for an axis.
     """
     first = {axis: example[axis] for axis in axes}
-    batch = batch_axis if batch_axis in first else None
-    varied = list(_around([axis for axis in axes if axis != batch and axis not in asked], first))
-    if asked:
-        return _asked(first, varied, asked, batch)
-    if batch is None:
-        cases = _distinct([first, *({**first, **sizes} for sizes in varied)])
-        return cases + [dict(first) for _ in range(max(SAMPLES - len(cases), 4))]
+    columns = {axis: (*sizes, *_beside(sizes, first[axis])) for axis, sizes in asked.items()}
+    calls = [{**first, **call} for call in _together(columns)] or [first]
+    least = {**first, **{axis: min(sizes) for axis, sizes in columns.items()}}
+    varied = _around([axis for axis in axes if axis != batch_axis and axis not in asked], first)
+    if batch_axis is None or batch_axis not in first or batch_axis in asked:
+        return _filled([*calls, *({**least, **sizes} for sizes in varied if sizes)], calls, batch_axis)
     odd, half, double, one, two = varied
-    others = [(first, 1), (odd, 3), (half, 2), (first, 5), (double, 1), (one, 2), (two, 3)]
-    cases = _distinct([first, *({**first, **sizes, batch: size} for sizes, size in others)])
-    kept = sum(case[batch] for case in cases if {**case, batch: 0} == {**first, batch: 0})
-    return cases if kept >= SAMPLES else [*cases, {**first, batch: 3}]
+    others: list[tuple[dict[str, int], int]] = [({}, 1), (odd, 3), (half, 2), ({}, 5), (double, 1), (one, 2), (two, 3)]
+    return _filled([*calls, *({**least, **sizes, batch_axis: batch} for sizes, batch in others)], calls, batch_axis)
 
 
 def _around(axes: Sequence[str], example: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -70,20 +67,20 @@ def _odd(size: int, place: int) -> int:
     return (size | 1) + 2 * place + 2 if near in {1, size, size // 2} else near
 
 
-def _asked(
-    first: Mapping[str, int], varied: Iterable[Mapping[str, int]], asked: Sizes, batch: str | None
+def _filled(
+    cases: Sequence[dict[str, int]], calls: Sequence[dict[str, int]], batch: str | None
 ) -> list[dict[str, int]]:
-    columns = {axis: (*sizes, *_beside(sizes, first[axis])) for axis, sizes in asked.items()}
-    calls = [{**first, **call} for call in together(columns)]
-    least = {axis: min(sizes) for axis, sizes in columns.items()}
-    cases = _distinct([*calls, *({**first, **least, **sizes} for sizes in varied if sizes)])
-    count = sum(case[batch] if batch else 1 for case in cases)
+    """Leave out what is there twice, and repeat the calls until there are enough samples of their sizes."""
+    filled = list({tuple(case.items()): case for case in cases}.values())
+    rows = batch or ""
+    alike = [{**call, rows: 0} for call in calls]
+    count = sum(case.get(rows, 1) for case in filled if {**case, rows: 0} in alike)
     for call in itertools.cycle(calls):
         if count >= SAMPLES:
             break
-        cases.append(dict(call))
-        count += call[batch] if batch else 1
-    return cases
+        filled.append(dict(call))
+        count += call.get(rows, 1)
+    return filled
 
 
 def _beside(sizes: Sequence[int], example: int) -> tuple[int, ...]:
@@ -93,14 +90,10 @@ def _beside(sizes: Sequence[int], example: int) -> tuple[int, ...]:
     return (example if example != sizes[0] else 2 if example == 1 else 1,)
 
 
-def together(asked: Sizes) -> list[dict[str, int]]:
+def _together(asked: Sizes) -> list[dict[str, int]]:
     """Put sizes of several axes together into calls, the shorter lists beginning again."""
     count = max(map(len, asked.values()), default=0)
     return [{axis: sizes[call % len(sizes)] for axis, sizes in asked.items()} for call in range(count)]
-
-
-def _distinct(cases: Iterable[dict[str, int]]) -> list[dict[str, int]]:
-    return list({tuple(case.items()): case for case in cases}.values())
 
 
 _SHAPE = re.compile(r"(?:(?P<name>.+):)?(?P<sizes>\d+(?:x\d+)*)")

@@ -1,5 +1,6 @@
 """Units that no input of a golden switches on: a fault in the weights of a ReLU that stays at zero is not seen."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ def _watched(path: Path, copy: Path) -> dict[str, str]:
     from deploykit.onnx_io import external_files, load, save
 
     model = load(path)
+    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it can't infer it would tell the user, at length
     ShapeInferencePass()(model)
     rectified = [node for node in model.graph if _is_rectifier(node) and _rank(node.outputs[0]) > 1]
     watched = {_watch(model, node, number): _layer(node) for number, node in enumerate(rectified)}
