@@ -91,8 +91,8 @@ BAKED = {
     "a table of the longest size": f"{STEPS} within = Min(steps, last) y = Gather<axis=AXIS>(t, within)",
     "an axis of one dropped": """
         s = Shape(t) a = Gather(s, place) c = Equal(a, n1) d = Squeeze(c)
-        y = If(d) <then_branch = g1 () => (float u) { u = Squeeze(t, place) },
-                   else_branch = g2 () => (float v) { v = Identity(t) }>
+        y = If(d) <then_branch = g1 () => (float[] u) { u = Squeeze(t, place) },
+                   else_branch = g2 () => (float[] v) { v = Identity(t) }>
     """,
 }
 
@@ -101,6 +101,14 @@ BAKED = {
 @pytest.mark.parametrize("axis", ["batch", "seq"])
 def test_a_size_that_is_baked_in_is_found(axis: str, how: str, tmp_path: Path) -> None:
     assert not judged(tmp_path, axis, BAKED[how]).passed
+
+
+@pytest.mark.parametrize("axis", ["batch", "seq"])
+def test_a_source_that_drops_axes_of_one_is_held_to_that(axis: str, tmp_path: Path) -> None:
+    dropping = BAKED["an axis of one dropped"]
+    ran = convert(tmp_path, axis, rest=dropping)
+    assert ran.code == 0, ran.err
+    assert not validate(written(tmp_path / "w.onnx", axis, "y = Identity(t)"), tmp_path / "net.onnx").passed
 
 
 def test_a_branch_that_a_trace_keeps_is_found(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Ids:
-    """Indices into tables: their rows dealt out without replacement, the first and the last always among them."""
+    """Indices into tables: their rows dealt out without replacement, first, last and middle always among them."""
 
     tables: tuple[Table, ...]
 
@@ -194,11 +194,11 @@ def _single(case: int, shape: tuple[int, ...]) -> bool:
 
 
 def _deal(rng: np.random.Generator, rows: int, count: int) -> Array:
-    """Give permutations of the rows, one after the other; of a single part of one the first and last row are in it."""
+    """Give permutations of the rows, one after the other; a part of one has the first, last and middle row."""
     if count < rows:
         part = rng.choice(rows, count, replace=False)
-        ends = (0, rows - 1)[:count]
-        part = np.concatenate([ends, part[~np.isin(part, ends)]])[:count]
+        sure = (0, rows - 1, rows // 2)[:count]
+        part = np.concatenate([sure, part[~np.isin(part, sure)]])[:count]
         return rng.permutation(part).astype(np.int64)
     turns = [rng.permutation(rows) for _ in range(-(-count // rows))]
     return np.concatenate(turns)[:count].astype(np.int64)

@@ -1,6 +1,6 @@
 """What a golden does not prove, in plain words: inputs that were guessed, calls and numbers that tell nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,12 +24,15 @@ def remarks(golden: Golden, graph: Any = None) -> tuple[str, ...]:
     lines = [_not_finite(golden, spec.name) for spec in golden.signature.outputs]
     if graph is not None:
         lines += [_saturated(golden, graph, spec.name) for spec in golden.signature.outputs]
-        lines += [
-            f"{name}: the graph does not say what these whole numbers are, and only 0 and 1 were tried;"
-            " give real ones with --data"
-            for name in unexplained(graph, golden.signature.inputs)
-        ]
+        lines.append(_guessed(unexplained(graph, golden.signature.inputs)))
     return tuple(line for line in lines if line)
+
+
+def _guessed(names: Sequence[str]) -> str:
+    said = (
+        "the graph does not say what these whole numbers are, and only 0 and 1 were tried; give real ones with --data"
+    )
+    return f"{', '.join(names)}: {said}" if names else ""
 
 
 def telling(golden: Golden) -> Golden:

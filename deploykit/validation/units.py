@@ -22,6 +22,7 @@ _BY_FEATURE = frozenset({"MatMul", "Gemm", "LayerNormalization"})
 """Operators whose results have their units on the last axis."""
 _LIKE_FIRST = frozenset({"Add", "Sub", "Mul", "Div", "Identity", "Cast", "Relu", "Clip", "Dropout", "Concat"})
 """Operators whose results have their units where their first input that is no weight has them."""
+_RECTIFIERS = frozenset({"Relu", "Clip"})
 _IMAGE = 4
 """Axes from which on a tensor of unknown origin has its units on axis 1."""
 _AXES_AS_INPUT = 18
@@ -106,8 +107,9 @@ def _watched(path: Path, copy: Path) -> dict[str, str]:
     from deploykit.onnx_io import external_files, load, save
 
     model = load(path)
-    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it can't infer it would tell the user, at length
-    ShapeInferencePass()(model)
+    if any(output.shape is None for node in model.graph for output in node.outputs):
+        logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it can't infer it would tell the user, at length
+        ShapeInferencePass()(model)
     rectified = [node for node in model.graph if _is_rectifier(node) and _rank(node.outputs[0]) > 1]
     watched = {_watch(model, node, number): _layer(node) for number, node in enumerate(rectified)}
     if watched and external_files(path):
@@ -120,9 +122,9 @@ def _watched(path: Path, copy: Path) -> dict[str, str]:
 def _is_rectifier(node: Any) -> bool:
     import onnx_ir
 
-    if node.domain not in ("", "ai.onnx") or node.outputs[0].dtype != onnx_ir.DataType.FLOAT:
+    if node.op_type not in _RECTIFIERS or node.outputs[0].dtype != onnx_ir.DataType.FLOAT:
         return False
-    return node.op_type == "Relu" or (node.op_type == "Clip" and _least(node) == 0)
+    return node.op_type == "Relu" or _least(node) == 0
 
 
 def _least(node: Any) -> float | None:
@@ -157,16 +159,21 @@ def _watch(model: Any, node: Any, number: int) -> str:
 
 def _units_axis(value: Any, rank: int) -> int:
     """Say on which axis of a tensor its units are, from the operator that it comes from."""
-    node = value.producer()
+    turns: list[list[int]] = []
+    while (node := value.producer()) is not None and node.op_type not in _BY_CHANNEL | _BY_FEATURE:
+        if node.op_type == "Transpose" and "perm" in node.attributes:
+            turns.append(list(node.attributes["perm"].as_ints()))
+        elif node.op_type not in _LIKE_FIRST:
+            break
+        before = next(_of_same_rank(node, rank), None)
+        if before is None:
+            break
+        value = before
     kind = node.op_type if node is not None else ""
-    if kind in _BY_CHANNEL or kind in _BY_FEATURE:
-        return 1 if kind in _BY_CHANNEL else rank - 1
-    if kind == "Transpose" and "perm" in node.attributes:
-        return list(node.attributes["perm"].as_ints()).index(_units_axis(node.inputs[0], rank))
-    before = next(_of_same_rank(node, rank), None) if kind in _LIKE_FIRST else None
-    if before is not None:
-        return _units_axis(before, rank)
-    return 1 if rank >= _IMAGE else rank - 1
+    axis = 1 if kind in _BY_CHANNEL or (rank >= _IMAGE and kind not in _BY_FEATURE) else rank - 1
+    for turn in reversed(turns):
+        axis = turn.index(axis)
+    return axis
 
 
 def _of_same_rank(node: Any, rank: int) -> Iterator[Any]:
