@@ -22,6 +22,7 @@ from deploykit.golden import Golden
 from deploykit.tensors import Signature
 from deploykit.validation.compare import compare
 from deploykit.validation.evidence import SAMPLES, Size, golden_path, make_golden, settled_outputs
+from deploykit.validation.units import summary
 from deploykit.validation.verdict import Check, Verdict
 
 _LONGEST = 700
@@ -186,7 +187,7 @@ def _converted(work: Work, target: Path, stage: Staging) -> Conversion:
         if not ways:
             raise NotEquivalent(
                 f"{target.name} does not answer as {work.source.path} does; nothing was written",
-                fix=_ways_out(work),
+                fix=_ways_out(work, trial.golden.signature),
                 details=failures,
                 verdict=verdict,
             )
@@ -241,6 +242,8 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     from deploykit.onnx_io import load, save, set_lineage, set_versions
 
     golden = stage.folder / golden_path(target).name
+    idle = summary(trial.raw, (case.inputs for case in trial.golden.cases))
+    trial = replace(trial, golden=replace(trial.golden, notes=(*trial.golden.notes, *idle)))
     trial.golden.write(golden)
     model = load(trial.raw)
     work.step("setting versions and lineage")
@@ -327,8 +330,12 @@ def _worst(verdict: Verdict) -> str:
     return "; ".join(f"{check.what}: {check.why}" for check in verdict.failures[:3]) or "nothing was compared"
 
 
-def _ways_out(work: Work) -> list[str]:
+def _ways_out(work: Work, signature: Signature) -> list[str]:
     ways = ["look at the output named above", "give inputs like the real ones with --data samples.npz"]
+    if signature.axes and work.asked.data is None:
+        ways.append(
+            f"name the sizes that it is used at, where it is wrong at others: --shapes '{signature.axes[-1]}=8,16'"
+        )
     if work.exporter.exporter != "auto":
         ways.append("leave --exporter out, so that the others are tried")
     return ways

@@ -1,6 +1,6 @@
 """Record a golden: run a source on inputs, and find how far it is itself from exact arithmetic."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,7 +53,7 @@ def record(
         ModelError: the source takes none of the inputs, or its answers change from run to run.
     """
     kept = _Kept(plan.folder)
-    notes = tuple(kept.run(source, inputs))
+    notes = kept.run(source, inputs)
     _check_repeatable(source, *kept.first())
     told = kept.told(plan.floor_samples)
     if _exact(source, kept, told):
@@ -71,7 +71,7 @@ class _Kept:
         self.count = 0
         self._rows: list[int] = []
 
-    def run(self, source: Runs, inputs: Iterable[Mapping[str, Array]]) -> Iterator[str]:
+    def run(self, source: Runs, inputs: Iterable[Mapping[str, Array]]) -> tuple[str, ...]:
         """Run the source on every call, keep what it takes and gives, and say what it refuses."""
         refusals: list[ModelError] = []
         for given, answer in _both(source, inputs):
@@ -84,7 +84,7 @@ class _Kept:
             self.count += 1
         if not self.count:
             raise refusals[0]
-        yield from (f"the source itself refuses inputs {'; '.join(error.details)}" for error in refusals)
+        return _refused(refusals)
 
     def first(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         return self.get("inputs", 0), self.get("outputs", 0)
@@ -118,6 +118,14 @@ class _Kept:
 
     def _path(self, kind: str, number: int) -> Path:
         return self._folder / f"{number}.{kind}.npz"
+
+
+def _refused(errors: Sequence[ModelError]) -> tuple[str, ...]:
+    """Say in one line which inputs were refused, with the reason of the first: the others' differ by numbers."""
+    if not errors:
+        return ()
+    where = ", ".join(error.details[0] for error in errors)
+    return (f"the source itself refuses inputs {where}: {'; '.join(errors[0].details[1:])}",)
 
 
 def _both(source: Runs, inputs: Iterable[Mapping[str, Array]]) -> Iterator[tuple[Mapping[str, Array], Answer]]:

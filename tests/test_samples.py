@@ -238,24 +238,52 @@ def test_real_files_are_read() -> None:
 
 
 @given(example=st.tuples(st.integers(1, 9), st.integers(1, 600), st.integers(1, 40)))
-def test_plans_begin_with_the_example_and_differ(example: tuple[int, int, int]) -> None:
+def test_plans_begin_with_the_example_and_try_every_axis_at_its_edges(example: tuple[int, int, int]) -> None:
     axes = ("batch", "seq", "past")
     cases = plans(axes, dict(zip(axes, example, strict=True)))
     assert cases[0] == dict(zip(axes, example, strict=True))
-    assert len(cases) <= 6
-    assert len({tuple(case.items()) for case in cases}) == len(cases)
+    assert len(cases) <= 11
     assert {1, 2, 3, 5} <= {case["batch"] for case in cases}
-    assert {max(1, example[1] // 2), 2 * example[1]} <= {case["seq"] for case in cases}
-    assert any(case["seq"] % 2 and case["seq"] not in {1, example[1]} for case in cases)
+    for axis, size in zip(axes[1:], example[1:], strict=True):
+        assert {1, 2, size, 2 * size} <= {case[axis] for case in cases}
+        assert any(case[axis] % 2 and case[axis] not in {1, size} for case in cases)
     kept = [case["batch"] for case in cases if case["seq"] == example[1] and case["past"] == example[2]]
     assert sum(kept) >= 8, "where a model refuses every other size"
+    assert {1, 5} <= set(kept)
+
+
+def test_plans_try_two_axes_at_sizes_that_differ() -> None:
+    cases = plans(("batch", "height", "width"), {"batch": 2, "height": 64, "width": 64})
+    even = {(case["height"], case["width"]) for case in cases if case["height"] % 32 == case["width"] % 32 == 0}
+    assert even == {(64, 64), (32, 64), (128, 128)}, "where a model takes multiples only"
+    assert any(case["height"] % 2 and case["width"] % 2 and case["height"] != case["width"] for case in cases)
+    small = {(case["height"], case["width"]) for case in cases if min(case["height"], case["width"]) < 3}
+    assert small == {(1, 64), (64, 1), (2, 64), (64, 2)}, "of so few pixels as 1 x 2 a norm makes noise"
 
 
 def test_plans_of_a_batch_alone_are_its_sizes() -> None:
-    assert [case["n"] for case in plans(("n",), {"n": 4}, batch_axis="n")] == [4, 2, 3, 1, 5]
+    assert [case["n"] for case in plans(("n",), {"n": 4}, batch_axis="n")] == [4, 1, 5, 3, 2]
 
 
-def test_plans_without_a_batch_give_eight_cases() -> None:
+def test_plans_without_a_batch_repeat_the_example() -> None:
     assert plans((), {}) == [{}] * 8
     cases = plans(("seq",), {"seq": 10}, batch_axis=None)
-    assert [case["seq"] for case in cases] == [10, 5, 7, 20, 10, 10, 10, 10]
+    assert [case["seq"] for case in cases] == [10, 7, 5, 20, 1, 2, *[10] * 7]
+
+
+def test_sizes_that_are_asked_for_come_first_and_with_ordinary_sizes_of_the_others() -> None:
+    example = {"batch": 2, "seq": 16, "past": 16}
+    cases = plans(tuple(example), example, asked={"seq": (600, 7), "past": (1, 2, 3)})
+    assert cases[:3] == [{"batch": 2, "seq": seq, "past": past} for seq, past in ((600, 1), (7, 2), (600, 3))]
+    assert {case["batch"] for case in cases} == {1, 2, 3, 5}
+    assert max(case["batch"] * case["seq"] for case in cases) == 1200, "large sizes come in no large batch"
+    cases = plans(tuple(example), example, asked={"batch": (32, 4)})
+    assert {case["batch"] for case in cases} == {4, 32}
+    assert {1, 2, 13, 16, 32} <= {case["seq"] for case in cases if case["batch"] == 4}
+
+
+def test_a_single_size_that_is_asked_for_is_tried_beside_another() -> None:
+    for asked, tried in ((7, {7, 16}), (16, {16, 1})):
+        cases = plans(("seq",), {"seq": 16}, batch_axis=None, asked={"seq": (asked,)})
+        assert {case["seq"] for case in cases} == tried
+    assert {case["seq"] for case in plans(("seq",), {"seq": 1}, asked={"seq": (1,)})} == {1, 2}

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from deploykit.samples import coverage, synthesize
 from deploykit.tensors import Tensors, TensorSpec
 
+SPREAD = 1.4
+"""Standard deviation of noise, whose samples are of different brightness and contrast."""
+
 
 def specs(*texts: str) -> list[TensorSpec]:
     return [TensorSpec.parse(text) for text in texts]
@@ -105,10 +108,20 @@ def test_ids_are_found_inside_functions_and_loops() -> None:
     assert flat(cases, "more").max() == 39
 
 
-def test_ids_into_an_input_fit_its_smallest_size() -> None:
-    model = graph("float[B,T,3] x, int64[B] index", "y = Gather<axis=1>(x, index)")
-    cases = made(model, "x:float32[B,T,3]", "index:int64[B]")
-    assert set(flat(cases, "index").tolist()) == {0, 1, 2, 3}
+def test_ids_into_an_input_fit_its_size_in_each_call() -> None:
+    model = graph("float[B,T,3] x, int64[T] index", "y = Gather<axis=1>(x, index)")
+    plan: list[Mapping[str, int]] = [{"B": 2, "T": 8}, {"B": 1, "T": 1}, {"B": 2, "T": 5}, {"B": 3, "T": 8}]
+    for case in made(model, "x:float32[B,T,3]", "index:int64[T]", plan=plan):
+        assert sorted(case["index"].tolist()) == list(range(case["x"].shape[1]))
+
+
+def test_rows_are_dealt_to_live_tokens_before_dead_ones() -> None:
+    model = graph("int64[B,T] ids, int64[B,T] mask", "y = Gather(w, ids)", w=TABLE)
+    plan: list[Mapping[str, int]] = [{"B": 4, "T": 9}, {"B": 1, "T": 9}, {"B": 5, "T": 11}]
+    cases = made(model, "ids:int64[B,T]", "mask:int64[B,T]", plan=plan)
+    live = np.concatenate([case["ids"][case["mask"] == 1] for case in cases])
+    assert 40 < live.size < flat(cases, "ids").size
+    assert set(live.tolist()) == set(range(40))
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,7 +132,7 @@ def test_ids_are_as_many_different_rows_as_fit_with_both_ends(rows: int, batch: 
     cases = made(model, "ids:int32[B,T]", plan=plan, seed=seed)
     ids = flat(cases, "ids")
     assert len(set(ids.tolist())) == min(rows, ids.size)
-    assert {0, rows - 1} <= set(ids.tolist())
+    assert set((0, rows - 1, rows // 2)[: ids.size]) <= set(ids.tolist())
     assert ids.min() >= 0
     assert ids.max() < rows
     for case in cases:
@@ -230,7 +243,7 @@ def test_numbers_that_the_graph_normalizes_are_of_its_mean_and_deviation(body: s
     )
     x = made(model, "x:float32[B,2,30,30]")[2]["x"]
     np.testing.assert_allclose(x.mean(axis=(0, 2, 3)), mean, atol=0.3)
-    np.testing.assert_allclose(x.std(axis=(0, 2, 3)), std, rtol=0.1)
+    np.testing.assert_allclose(x.std(axis=(0, 2, 3)) / std, SPREAD, rtol=0.3)
 
 
 @pytest.mark.parametrize("body", ["a = Add(x, e) y = Log(a)", "y = Sqrt(x)", "y = Pow(x, e)", "y = Div(e, x)"])
@@ -239,13 +252,13 @@ def test_numbers_of_a_logarithm_a_root_or_a_divisor_are_positive(body: str) -> N
     assert flat(cases, "x").min() > 0
 
 
-def test_numbers_that_the_graph_says_nothing_of_are_of_the_normal_distribution() -> None:
+def test_numbers_that_the_graph_says_nothing_of_are_noise_about_zero() -> None:
     body = "a = Conv(x, w) b = Pow(x, two) c = Log(a) y = Add(b, c)"
     two = np.asarray(2, np.float32)
     model = graph("float[B,3,16,16] x", body, w=np.zeros((1, 3, 1, 1), np.float32), two=two)
     x = flat(made(model, "x:float32[B,3,16,16]"), "x")
     assert abs(x.mean()) < 0.05
-    assert abs(x.std() - 1) < 0.05
+    assert abs(x.std() - SPREAD) < 0.3
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16", "int8", "uint16", "complex64", "bool", "string"])
@@ -280,3 +293,15 @@ def test_coverage_counts_rows_and_gives_ranges() -> None:
         "x: 2 values from -2 to 0.5",
         "w: 2 of 40 rows touched",
     )
+
+
+def test_samples_of_images_differ_in_brightness_contrast_and_coarseness() -> None:
+    model = graph("float[B,3,32,32] x", "y = Relu(x)")
+    cases = made(model, "x:float32[B,3,32,32]")
+    images = np.concatenate([case["x"] for case in cases])
+    means, spreads = images.mean(axis=(1, 2, 3)), images.std(axis=(1, 2, 3))
+    steps = np.abs(np.diff(images, axis=-1)).mean(axis=(1, 2, 3)) / spreads
+    assert means.max() > 1
+    assert means.min() < -1
+    assert spreads.max() > 2 * spreads.min()
+    assert steps.min() < 0.6 * np.median(steps), "neighbours in a coarse image are alike"

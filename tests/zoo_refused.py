@@ -35,6 +35,17 @@ class Baked(nn.Module):
         return self.layer(x.reshape(int(x.shape[0]), 6))
 
 
+class Longer(nn.Module):
+    """A branch on the length of a sequence, of which tracing keeps the one that it went."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) if x.shape[1] <= 16 else self.layer(x).tanh()
+
+
 class FixedBatch(nn.Module):
     """A view with the batch written into it: it runs with a batch of four, and with no other."""
 

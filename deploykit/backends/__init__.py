@@ -14,6 +14,7 @@ from deploykit.errors import UsageError, nearest
 from deploykit.plugin import Registry
 from deploykit.recording import Answer
 from deploykit.samples import Preprocessing
+from deploykit.samples.shapes import parts
 from deploykit.tensors import Array, Signature, TensorSpec
 
 
@@ -33,6 +34,7 @@ class Loading(TypedDict, total=False):
     graph_inputs: Sequence[str]
     graph_outputs: Sequence[str]
     layout: str | None
+    shapes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Asked:
     """Operations of a frozen GraphDef that are its outputs."""
     layout: str | None = None
     """``nchw``: inputs of four axes go into the ONNX file channels first; else as the source has them."""
+    shapes: Sequence[str] = ()
+    """Sizes at which dynamic axes are tried: ``batch=1,8,32``, or ``x:1x3x224x224,8x3x224x224``."""
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -185,7 +189,7 @@ def check_options(asked: Asked, *artifacts: Artifact) -> None:
         raise UsageError(
             f"there is no layout '{asked.layout}'{nearest(asked.layout, _LAYOUTS)}", fix="--layout nchw or nhwc"
         )
-    _ = asked.preprocessing  # raises where it can't be read
+    _ = asked.preprocessing, parts(asked.shapes)  # raise where they can't be read
 
 
 def fitting(artifact: Artifact, asked: Asked) -> Asked:

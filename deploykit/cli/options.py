@@ -43,6 +43,13 @@ class SampleOptions:
         ),
     ] = None
     samples: Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")] = 32
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=SIZES",
+            help="Sizes at which a dynamic axis is tried: 'batch=1,8,32', or 'x:1x3x224x224,8x3x224x224'. Repeatable.",
+        ),
+    ] = None
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")] = 0
 
 
@@ -93,6 +100,7 @@ def loading(taken: SampleOptions, source: SourceOptions) -> "Loading":
         "trust_pickle": source.trust_pickle,
         "python": source.python,
         "inputs": taken.inputs or (),
+        "shapes": taken.shapes or (),
         "data": taken.data,
         "image": taken.image,
         "static": source.static,

@@ -4,13 +4,14 @@
 ``parquet``), ``images``, ``items`` of a function, each a ``Source`` (``columns``). ``labels`` are read with them.
 
 ``purpose`` says what an input is for by following it through the graph (``trace``), ``roles`` draws values for each
-purpose, and ``synthesize`` puts them together into calls of several sizes.
+purpose, and ``synthesize`` puts them together into calls of several sizes, which ``shapes`` chooses.
 """
 
 from deploykit.samples.labels import labels
 from deploykit.samples.preprocessing import Preprocessing
 from deploykit.samples.read import notes_of, read, specs_of
-from deploykit.samples.synthesize import coverage, covering, plans, synthesize, unread_tables
+from deploykit.samples.shapes import plans
+from deploykit.samples.synthesize import coverage, covering, synthesize, unread_tables
 
 __all__ = [
     "Preprocessing",

@@ -29,6 +29,9 @@ _LENGTH_WORDS = frozenset({"length", "lengths", "len", "lens", "seqlen", "seqlen
 _MODES = {"keep_prob": 1.0, "keep_probability": 1.0, "training": 0.0, "is_training": 0.0, "training_mode": 0.0}
 """Switches of training, at what they are in use."""
 
+_UNKNOWN = Choice((1.0, 0.0))
+"""What is made up for whole numbers of which neither graph nor name tells anything."""
+
 _PIXELS = (255.0, 256.0, 127.5, 128.0)
 _SOUND = (32767.0, 32768.0)
 _DEAD = -1e3
@@ -61,6 +64,11 @@ def tables(model: "ir.Model", spec: TensorSpec) -> tuple[Table, ...]:
     return tuple(table for table in found.tables if isinstance(table.rows, int)) if found else ()
 
 
+def unexplained(model: "ir.Model", inputs: Sequence[TensorSpec]) -> tuple[str, ...]:
+    """List the inputs of whole numbers that nothing is known of: 0 and 1 are all that is made up for them."""
+    return tuple(spec.name for spec in inputs if role_of(model, spec, inputs) is _UNKNOWN)
+
+
 def _integer(spec: TensorSpec, words: tuple[str, ...], trail: list[Use], inputs: Sequence[TensorSpec]) -> Role:
     found = _ids(trail)
     if any(word.startswith("position") for word in words) or {"pos", "ids"} <= set(words):
@@ -69,7 +77,8 @@ def _integer(spec: TensorSpec, words: tuple[str, ...], trail: list[Use], inputs:
         return found
     if len(spec.dims) == 1 and (_LENGTH_WORDS & set(words) or any(_is_sequence_lens(use) for use in trail)):
         return Lengths(_steps(spec, inputs))
-    return _mask(spec, trail) or _scaled(trail) or _whole(spec) or Choice(_compared(trail) or (1.0, 0.0))
+    compared = _compared(trail)
+    return _mask(spec, trail) or _scaled(trail) or _whole(spec) or (Choice(compared) if compared else _UNKNOWN)
 
 
 def _is_sequence_lens(use: Use) -> bool:

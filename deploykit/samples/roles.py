@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from deploykit.samples.noise import noise
 from deploykit.tensors import Array, Dim
 
 
@@ -24,9 +25,13 @@ class Draw:
         """Give the random numbers of one case of this input."""
         return np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), case])
 
-    def least(self, dim: Dim) -> int:
-        """Give the smallest size that an axis has in any case."""
-        return dim if isinstance(dim, int) else min((sizes[dim] for sizes in self.plan if dim in sizes), default=1)
+    def noise(self, case: int, shape: tuple[int, ...]) -> Array:
+        """Give noise about 0 for one case, which goes on in the turns of the samples where the case before ended."""
+        return noise(self.rng(case), shape, sum(one[0] for one in self.shapes[:case] if one))
+
+    def size(self, dim: Dim, case: int) -> int:
+        """Give the size that an axis has in a case; 1 where it is none of the inputs' axes."""
+        return dim if isinstance(dim, int) else self.plan[case].get(dim, 1)
 
 
 class Role(Protocol):
@@ -38,11 +43,11 @@ class Role(Protocol):
 
 @dataclass(frozen=True)
 class Normal:
-    """Numbers of the unit normal distribution."""
+    """Numbers of about the unit normal distribution, as ``noise`` gives them."""
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give the array of one case."""
-        return draw.rng(case).standard_normal(shape)
+        return draw.noise(case, shape)
 
 
 @dataclass(frozen=True)
@@ -57,27 +62,30 @@ class Table:
 
 @dataclass(frozen=True)
 class Ids:
-    """Indices into tables: their rows dealt out without replacement, the first and the last always among them."""
+    """Indices into tables: their rows dealt out without replacement, first, last and middle always among them."""
 
     tables: tuple[Table, ...]
 
-    def bounds(self, draw: Draw) -> range:
-        """Give the ids that every table takes."""
+    def bounds(self, draw: Draw, case: int) -> range:
+        """Give the ids that every table takes in a case."""
         fitting: range | None = None
         for table in self.tables:
-            ids = range(max(0, -table.low), draw.least(table.rows) - table.high)
+            ids = range(max(0, -table.low), draw.size(table.rows, case) - table.high)
             both = ids if fitting is None else range(max(fitting.start, ids.start), min(fitting.stop, ids.stop))
             # A branch that no id fits is not for ids: the `index + rows` of negative indices.
             fitting = both or fitting
         return fitting or range(1)
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
-        """Give one case's part of the rows, which are dealt out over all cases."""
-        bounds = self.bounds(draw)
-        sizes = [math.prod(shape) for shape in draw.shapes]
-        dealt = _deal(draw.rng(0), len(bounds), sum(sizes)) + bounds.start
-        start = sum(sizes[:case])
-        return _varied(dealt[start : start + sizes[case]].reshape(shape), bounds)
+        """Give one case's part of the rows, which are dealt out over all cases, to live tokens first."""
+        bounds = self.bounds(draw, case)
+        alike = [number for number in range(len(draw.shapes)) if self.bounds(draw, number) == bounds]
+        live = [_live(draw.seed, number, draw.shapes[number]).reshape(-1) for number in alike]
+        order = np.argsort(~np.concatenate(live), kind="stable")  # of a dead token's row a model may see nothing
+        dealt = np.empty(len(order), np.int64)
+        dealt[order] = _deal(draw.rng(0), len(bounds), len(order)) + bounds.start
+        start = sum(map(len, live[: alike.index(case)]))
+        return _varied(dealt[start : start + math.prod(shape)].reshape(shape), bounds)
 
 
 @dataclass(frozen=True)
@@ -88,14 +96,9 @@ class Mask:
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give ragged rows, the first of them whole: of single rows every other one."""
-        size = shape[-1] if shape else 1
-        rows = shape[0] if len(shape) > 1 else 1
-        lengths = ragged(draw.seed, case, rows, size)
-        if rows == 1 and case % 2 and size > 1:
-            lengths = draw.rng(case).integers(1, size, 1)
-        live = np.arange(size) < lengths.reshape(rows, *[1] * max(len(shape) - 1, 1))
-        whole = np.broadcast_to(live.reshape(size) if len(shape) == 1 else live, shape or (1, 1)).reshape(shape)
-        return whole != self.dead_is_one
+        single = _single(case, shape) and shape[-1] > 1
+        length = int(draw.rng(case).integers(1, shape[-1])) if single else 1
+        return _live(draw.seed, case, shape, length) != self.dead_is_one
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,7 @@ class Lengths:
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give the lengths of one case, from 1 to the size of the sequence."""
-        steps = self.steps if isinstance(self.steps, int) else draw.plan[case].get(self.steps, 1)
-        return ragged(draw.seed, case, math.prod(shape), steps).reshape(shape)
+        return ragged(draw.seed, case, math.prod(shape), draw.size(self.steps, case)).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ class Positions:
 
     ids: Ids | None = None
 
-    def one(self, draw: Draw, _case: int, shape: tuple[int, ...]) -> Array:
+    def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give the positions of one case."""
-        bounds = self.ids.bounds(draw) if self.ids else range(np.iinfo(np.int32).max)
+        bounds = self.ids.bounds(draw, case) if self.ids else range(np.iinfo(np.int32).max)
         count = np.arange(shape[-1] if shape else 1) % len(bounds) + bounds.start
         return np.broadcast_to(count, shape or (1,)).reshape(shape).copy()
 
@@ -145,8 +147,9 @@ class Whole:
     high: int
 
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
-        """Give the array of one case, uniform."""
-        return draw.rng(case).integers(self.low, self.high + 1, shape)
+        """Give the array of one case: noise about the middle, of the size that a uniform distribution has."""
+        middle, size = (self.low + self.high) / 2, (self.high - self.low) / 12**0.5
+        return np.asarray(np.clip(np.rint(middle + size * draw.noise(case, shape)), self.low, self.high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +162,7 @@ class Scaled:
     def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
         """Give mean + std * normal; one mean and std for all where theirs do not broadcast."""
         mean, std = (_fitted(array, shape) for array in (self.mean, self.std))
-        return mean + std * draw.rng(case).standard_normal(shape)
+        return np.asarray(mean + std * draw.noise(case, shape))
 
 
 @dataclass(frozen=True)
@@ -183,12 +186,25 @@ def ragged(seed: int, case: int, rows: int, size: int) -> Array:
     return lengths
 
 
+def _live(seed: int, case: int, shape: tuple[int, ...], length: int = 1) -> Array:
+    """Say which tokens are live where there is a mask; of single rows, every other one is of the length given."""
+    size = shape[-1] if shape else 1
+    rows = shape[0] if len(shape) > 1 else 1
+    lengths = np.full(1, length) if _single(case, shape) else ragged(seed, case, rows, size)
+    live = np.arange(size) < lengths.reshape(rows, *[1] * max(len(shape) - 1, 1))
+    return np.broadcast_to(live.reshape(size) if len(shape) == 1 else live, shape or (1, 1)).reshape(shape)
+
+
+def _single(case: int, shape: tuple[int, ...]) -> bool:
+    return bool(case % 2 and shape and (len(shape) == 1 or shape[0] == 1))
+
+
 def _deal(rng: np.random.Generator, rows: int, count: int) -> Array:
-    """Give permutations of the rows, one after the other; of a single part of one the first and last row are in it."""
+    """Give permutations of the rows, one after the other; a part of one has the first, last and middle row."""
     if count < rows:
         part = rng.choice(rows, count, replace=False)
-        ends = (0, rows - 1)[:count]
-        part = np.concatenate([ends, part[~np.isin(part, ends)]])[:count]
+        sure = (0, rows - 1, rows // 2)[:count]
+        part = np.concatenate([sure, part[~np.isin(part, sure)]])[:count]
         return rng.permutation(part).astype(np.int64)
     turns = [rng.permutation(rows) for _ in range(-(-count // rows))]
     return np.concatenate(turns)[:count].astype(np.int64)

@@ -13,8 +13,6 @@ from deploykit.tensors import Array, Tensors, TensorSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-SAMPLES = 8
-"""Samples that are taken at least."""
 MOST_ROWS = 4096
 """Rows of a table up to which each is looked up; of a larger one the coverage says how many were."""
 
@@ -40,38 +38,6 @@ def synthesize(
     """
     columns = {spec.name: _column(model, spec, inputs, plan, seed) for spec in inputs}
     return [{name: column[case] for name, column in columns.items()} for case in range(len(plan))]
-
-
-def plans(axes: Sequence[str], example: Mapping[str, int], *, batch_axis: str | None = "batch") -> list[dict[str, int]]:
-    """Choose sizes for the dynamic axes, the example's first, then others around it; six cases, or eight.
-
-    With a dynamic batch: sizes 1, 2, 3 and 5 of it, every case once, the other axes at the example's size, half,
-    double (every second axis, so that two do not stay alike), and an odd size that differs from axis to axis.
-    Without: eight cases, the example's filling up.
-
-    Args:
-        axes: names of the dynamic axes.
-        example: a size for each of them.
-        batch_axis: which of them counts samples.
-
-    Raises:
-        KeyError: the example has no size for an axis.
-    """
-    first = {axis: example[axis] for axis in axes}
-    others = [axis for axis in axes if axis != batch_axis]
-    sizes: list[dict[str, int]] = [
-        {},
-        {axis: max(1, example[axis] // 2) for axis in others},
-        {axis: _odd(example[axis]) + 2 * place for place, axis in enumerate(others)},
-        {axis: example[axis] if place % 2 else 2 * example[axis] for place, axis in enumerate(others)},
-    ]
-    if batch_axis is None or batch_axis not in axes:
-        varied = _distinct([first, *({**first, **size} for size in sizes)])
-        return varied + [dict(first) for _ in range(SAMPLES - len(varied))]
-    # The large batches keep the example's sizes, so that enough samples are left where a model refuses others.
-    order = ((1, 2), (0, 3), (2, 1), (0, 5), (3, 2), (0, 1), (0, 2))
-    cases = _distinct([first, *({**first, **sizes[which], batch_axis: batch} for which, batch in order)])
-    return cases[:6] if others else cases
 
 
 def covering(
@@ -138,16 +104,6 @@ def _typed(values: Array, dtype: str) -> Array:
 
         return values.astype(ml_dtypes.bfloat16)
     return np.asarray(values).astype(dtype)
-
-
-def _odd(size: int) -> int:
-    """Give an odd size near three quarters of one, neither the size itself nor its half nor 1."""
-    near = (3 * size // 4) | 1
-    return (size | 1) + 2 if near in {1, size, size // 2} else near
-
-
-def _distinct(cases: Iterable[dict[str, int]]) -> list[dict[str, int]]:
-    return list({tuple(case.items()): case for case in cases}.values())
 
 
 def _touched(arrays: Iterable[Array]) -> int:

@@ -1,7 +1,8 @@
 """The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.recording import Plan, record
 from deploykit.samples import covering, notes_of, plans, read, synthesize, unread_tables
+from deploykit.samples.shapes import Sizes, asked_sizes, batch_sizes
 from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
+from deploykit.validation.asked_sizes import check_asked
+from deploykit.validation.remarks import remarks, telling
 
 SAMPLES = 32
 """How many of the user's samples go into a golden when nothing else is said."""
@@ -97,10 +101,15 @@ def make_golden(
 
     signature = session.signature
     batched = _is_batched(signature)
+    sizes = asked_sizes(asked.shapes, signature.inputs)
     if asked.data is not None:
-        inputs: Iterable[Tensors] = _batches(asked, asked.data, signature, wanted.samples, split=batched)
+        split = (batch_sizes(sizes, signature.inputs, wanted.samples) or _BATCHES) if batched else None
+        data = partial(_batches, asked, asked.data, signature, wanted.samples, split)
+        check_asked(session, sizes, data())
+        inputs = data()
     else:
-        inputs = _made_up(session, graph, signature, wanted.seed, batched=batched)
+        inputs = iter(made_up := _made_up(session, graph, sizes, wanted.seed, batched=batched))
+        check_asked(session, sizes, made_up)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
     plan = Plan(wanted.folder, batched, wanted.floor_samples if asked.data is not None else None)
     recorded = record(session, signature, inputs, origin, plan)
@@ -111,15 +120,16 @@ def make_golden(
         limit=session.limit,
     )
     if asked.data is not None:
-        said = notes_of(asked.data, signature.inputs, image=asked.preprocessing)
+        said = (*notes_of(asked.data, signature.inputs, image=asked.preprocessing), *remarks(golden))
         return replace(golden, notes=(*golden.notes, *said))
+    golden = telling(golden)
     unvaried = _unvaried(golden)
     if unvaried and source.format is not Format.ONNX:
         _refuse_fixed(golden, *next(iter(unvaried.items())))
     # An ONNX file says itself which axes are dynamic; what can't be tried is said, and is not ours to refuse.
     unread = unread_tables(graph, signature.inputs, [case.inputs for case in golden.cases])
     said = unread + tuple(f"axis '{axis}' was tried at {size} only" for axis, size in unvaried.items())
-    return replace(golden, notes=(*golden.notes, *said))
+    return replace(golden, notes=(*golden.notes, *said, *remarks(golden, graph)))
 
 
 def _is_batched(signature: Signature) -> bool:
@@ -127,21 +137,24 @@ def _is_batched(signature: Signature) -> bool:
     return bool(first) and isinstance(first[0], str) and all(dim == first[0] for dim in first)
 
 
-def _batches(asked: Asked, data: Path, signature: Signature, limit: int, *, split: bool) -> Iterator[Tensors]:
+def _batches(
+    asked: Asked, data: Path, signature: Signature, limit: int, sizes: Sequence[int] | None
+) -> Iterator[Tensors]:
     """Cut the user's samples into calls: of several batch sizes where the batch is free, else of the fixed size."""
     image = asked.preprocessing
     fixed = next((spec.dims[0] for spec in signature.inputs if spec.dims), 1)
-    if not split:
+    if sizes is None:
         batch = fixed if isinstance(fixed, int) else 1
         return read(data, signature.inputs, limit=limit, batch=batch, image=image)
-    return read(data, signature.inputs, limit=limit, batch=_BATCHES, image=image)
+    return read(data, signature.inputs, limit=limit, batch=sizes, image=image)
 
 
-def _made_up(session: Session, graph: Any, signature: Signature, seed: int, *, batched: bool) -> list[Tensors]:
+def _made_up(session: Session, graph: Any, sizes: Sizes, seed: int, *, batched: bool) -> list[Tensors]:
+    signature = session.signature
     first = signature.inputs[0].dims[0] if batched else None
     batch = first if isinstance(first, str) else None
-    plan = plans(signature.axes, session.sizes(), batch_axis=batch)
-    if batch is not None:
+    plan = plans(signature.axes, session.sizes(), batch_axis=batch, asked=sizes)
+    if batch is not None and batch not in sizes:
         plan = covering(graph, signature.inputs, plan, batch)
     return synthesize(graph, signature.inputs, plan, seed=seed)
 
@@ -172,6 +185,8 @@ def settled_outputs(golden: Golden) -> tuple[TensorSpec, ...]:
 
 
 def _settled(golden: Golden, name: str) -> TensorSpec:
+    rank = golden.cases[0].outputs[name].ndim  # which may be another where a model drops axes of one
+    golden = replace(golden, cases=tuple(case for case in golden.cases if case.outputs[name].ndim == rank))
     shapes = np.array([case.outputs[name].shape for case in golden.cases])
     dtype = str(golden.cases[0].outputs[name].dtype)
     dims: list[Dim] = []
