@@ -187,7 +187,7 @@ def _converted(work: Work, target: Path, stage: Staging) -> Conversion:
         if not ways:
             raise NotEquivalent(
                 f"{target.name} does not answer as {work.source.path} does; nothing was written",
-                fix=_ways_out(work),
+                fix=_ways_out(work, trial.golden.signature),
                 details=failures,
                 verdict=verdict,
             )
@@ -328,10 +328,12 @@ def _worst(verdict: Verdict) -> str:
     return "; ".join(f"{check.what}: {check.why}" for check in verdict.failures[:3]) or "nothing was compared"
 
 
-def _ways_out(work: Work) -> list[str]:
+def _ways_out(work: Work, signature: Signature) -> list[str]:
     ways = ["look at the output named above", "give inputs like the real ones with --data samples.npz"]
-    if not work.asked.shapes:
-        ways.append("name the sizes that it will be used at, where it is wrong at others: --shapes 'batch=1,8'")
+    if signature.axes and work.asked.data is None:
+        ways.append(
+            f"name the sizes that it is used at, where it is wrong at others: --shapes '{signature.axes[-1]}=8,16'"
+        )
     if work.exporter.exporter != "auto":
         ways.append("leave --exporter out, so that the others are tried")
     return ways
