@@ -10,7 +10,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from deploykit import workspace
 from deploykit.artifact import Artifact, Format, Staging, sha256, staging
@@ -239,7 +239,7 @@ def _exported(
 
 def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     """Write golden and model in the stage: versions set, outputs described, lineage written, checked."""
-    from deploykit.onnx_io import load, save, set_lineage, set_versions
+    from deploykit.onnx_io import describe, load, save, set_lineage, set_versions
 
     golden = stage.folder / golden_path(target).name
     idle = summary(trial.raw, (case.inputs for case in trial.golden.cases))
@@ -249,7 +249,7 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     work.step("setting versions and lineage")
     set_versions(model, ir=min(model.ir_version, work.highest_ir), opset=work.opset)
     if work.source.format is not Format.ONNX:  # such a file has described itself
-        _describe(model, trial.golden.signature)
+        describe(model, trial.golden.signature)
     set_lineage(
         model,
         **{
@@ -262,21 +262,6 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     )
     written = tuple(path.name for path in save(model, stage.folder / target.name))
     return replace(trial, written=written, opset=model.opset_imports[""], ir_version=model.ir_version)
-
-
-def _describe(model: Any, signature: Signature) -> None:
-    """Name the dynamic axes of the graph's inputs and outputs, where the exporter has invented names or none."""
-    import onnx_ir
-
-    for value, spec in zip(
-        (*model.graph.inputs, *model.graph.outputs), (*signature.inputs, *signature.outputs), strict=False
-    ):
-        if value.shape is None:
-            value.shape = onnx_ir.Shape(spec.dims)
-        elif len(value.shape) == len(spec.dims):
-            value.shape = onnx_ir.Shape(
-                [have if isinstance(have, int) else want for have, want in zip(value.shape, spec.dims, strict=True)]
-            )
 
 
 def _proved(work: Work, trial: Trial, stage: Staging, target: Path) -> Verdict:

@@ -55,3 +55,25 @@ def test_one_changed_row_is_found_whether_or_not_a_sample_reads_it(tmp_path: Pat
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "table"))
     onnx.save(model, made.path)
     assert not validate(made.path).passed
+
+
+def renamed(path: Path, row: int | None) -> None:
+    """Call the table otherwise, as an optimizer may, and change a row of it."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path)
+    weights = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    if row is not None:
+        weights[row] += 1e-4
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "other"))
+    model.graph.node[0].input[0] = "other"
+    onnx.save(model, path)
+
+
+def test_a_table_is_known_by_its_content_whatever_it_is_called(tmp_path: Path) -> None:
+    made = convert(table(tmp_path, LARGE), tmp_path / "model.onnx")
+    renamed(made.path, None)
+    assert validate(made.path).passed
+    renamed(made.path, LARGE - 77)
+    assert [check.what for check in validate(made.path).failures] == ["weights"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from deploykit import onnx_io
 from deploykit.errors import ModelError, UsageError
+from deploykit.tensors import Signature, TensorSpec
 from tests.onnx_models import SILERO, dense, feed, needs_silero, same, silero_feed, written
 
 
@@ -149,3 +150,17 @@ def test_a_failed_save_leaves_the_old_model_and_nothing_else(tmp_path: Path) -> 
         onnx_io.save(model, target, external=True)
     assert target.read_bytes() == b"the old model"
     assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "weights.bin", "new.onnx"}
+
+
+def test_a_size_that_the_source_was_seen_to_change_is_no_longer_declared() -> None:
+    import onnx_ir as ir
+
+    from deploykit.onnx_io import describe
+
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[b,s,4] x) => (float[b,16,4] y) <float[b,16,4] h> { h = Relu(x) y = Abs(h) }"""
+    model = ir.from_onnx_text(text)
+    specs = [TensorSpec(name, "float32", ("batch", "time", 4)) for name in ("x", "y")]
+    describe(model, Signature((specs[0],), (specs[1],)))
+    assert [str(dim) for dim in model.graph.outputs[0].shape or ()] == ["batch", "time", "4"]
+    assert [value.shape for node in model.graph for value in node.outputs if value.name == "h"] == [None]

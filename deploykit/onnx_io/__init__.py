@@ -4,6 +4,7 @@
 file again, holding no more than one tensor of ``weights`` at a time; ``versions`` sets what a model says of itself.
 """
 
+from deploykit.onnx_io.describe import describe
 from deploykit.onnx_io.precision import precision_of
 from deploykit.onnx_io.read import UNRANKED, check, external_files, load, signature, table_hashes
 from deploykit.onnx_io.versions import lineage, set_lineage, set_versions
@@ -13,6 +14,7 @@ __all__ = [
     "ALIGNMENT",
     "UNRANKED",
     "check",
+    "describe",
     "external_files",
     "lineage",
     "load",

@@ -59,15 +59,17 @@ def external_files(path: str | Path) -> tuple[Path, ...]:
 
 
 def table_hashes(model: Model) -> dict[str, str]:
-    """Hash every weight that rows are looked up in (Gather), by its name: ``float32:<sha256> float16:<sha256>``.
+    """Hash every weight that rows are looked up in, by its name: ``float32[9x4]:<sha256> float16[9x4]:<sha256>``.
 
     Beside the digest of a float32 table stands that of its rounding to float16, by which a float16 file is known.
     """
-    tables = {
-        node.inputs[0].name: node.inputs[0].const_value
+    looked_up = (
+        node.inputs[place]
         for node in model.graph
-        if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in model.graph.initializers
-    }
+        for place in _TABLES.get(node.op_type, ())
+        if place < len(node.inputs) and node.inputs[place] is not None
+    )
+    tables = {value.name: value.const_value for value in looked_up if value.name in model.graph.initializers}
     return {
         name: " ".join(f"{kind}:{digest}" for kind, digest in _digests(table.numpy()).items())
         for name, table in tables.items()
@@ -75,6 +77,8 @@ def table_hashes(model: Model) -> dict[str, str]:
     }
 
 
+_TABLES = {"Gather": (0,), "EmbedLayerNormalization": (2, 3, 4)}
+"""The inputs of an operator that are tables; the second is what onnxruntime fuses three of the first into."""
 _SMALLEST, _LARGEST = 6e-8, 65504.0
 """Of float16: converters clip to the one, and push what is under the other up to it or down to zero."""
 
@@ -86,10 +90,9 @@ def _digests(table: Array) -> dict[str, str]:
     if table.dtype in (np.float32, np.float16):
         near = np.clip(table, -_LARGEST, _LARGEST).astype(np.float16)
         kinds["float16"] = np.where(np.abs(near) <= _SMALLEST, np.float16(0), near)
-    return {
-        kind: hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
-        for kind, array in kinds.items()
-    }
+    size = "x".join(map(str, table.shape))
+    bytes_of = {kind: np.ascontiguousarray(array).view(np.uint8).data for kind, array in kinds.items()}
+    return {f"{kind}[{size}]": hashlib.sha256(content).hexdigest() for kind, content in bytes_of.items()}
 
 
 def signature(model: Model) -> Signature:

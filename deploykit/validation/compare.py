@@ -15,6 +15,7 @@ from deploykit.tensors import Signature, TensorSpec
 from deploykit.validation.fixed import Tolerances
 from deploykit.validation.judge import Bounds, Judge
 from deploykit.validation.loss import Loss, Losses
+from deploykit.validation.tables import tables_check
 from deploykit.validation.tolerance import COARSE, limit
 from deploykit.validation.verdict import Check, Verdict
 
@@ -60,7 +61,7 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
     judged = run.checks()
     if any(map(_may_be_coarse, judged)):
         judged = _judge_finer(golden, session, judged, rules)
-    judged += _tables(golden, session)
+    judged += tables_check(golden.tables, session.tables)
     if run.losses is not None and run.samples and (rules.asked or not all(check.passed for check in judged)):
         judged = run.losses.checks()
     return Verdict(
@@ -116,21 +117,6 @@ class _Run:
 def _bounds(golden: Golden, rules: Rules, name: str, session: Session) -> Bounds:
     most = limit(rules.precision) if golden.limit is None else golden.limit
     return Bounds(most, session.rounding(name), golden.quanta.get(name), rules.tolerances.of(name))
-
-
-def _tables(golden: Golden, session: Session) -> Iterator[Check]:
-    """Find tables that became others: samples reach some of their rows only. One that a pass has renamed is let be."""
-    changed = [name for name, text in golden.tables.items() if _differ(text, session.tables.get(name, text))]
-    if changed:
-        rule = "tables are, row by row, what was proved"
-        yield Check("weights", passed=False, rule=rule, why=f"{', '.join(changed)} changed since")
-
-
-def _differ(one: str, other: str) -> bool:
-    """Tell whether the digests of a table differ: those of the finest element type that both have."""
-    ours, theirs = (dict(digest.split(":") for digest in text.split()) for text in (one, other))
-    finest = next((kind for kind in ours if kind in theirs), None)
-    return finest is not None and ours[finest] != theirs[finest]
 
 
 def _may_be_coarse(check: Check) -> bool:
