@@ -1,6 +1,6 @@
 """The evidence that a verdict rests on: the golden beside an artifact, or one made anew from a source."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from deploykit.golden import Golden
 from deploykit.recording import Plan, record
 from deploykit.samples import covering, notes_of, plans, read, synthesize, unread_tables
 from deploykit.samples.shapes import Sizes, asked_sizes, batch_sizes
-from deploykit.tensors import Dim, Signature, Tensors, TensorSpec
+from deploykit.tensors import Array, Dim, Signature, Tensors, TensorSpec
 from deploykit.validation.asked_sizes import check_asked
 from deploykit.validation.remarks import remarks, telling
 
@@ -101,17 +101,10 @@ def make_golden(
 
     signature = session.signature
     batched = _is_batched(signature)
-    sizes = asked_sizes(asked.shapes, signature.inputs)
-    if asked.data is not None:
-        split = (batch_sizes(sizes, signature.inputs, wanted.samples) or _BATCHES) if batched else None
-        data = partial(_batches, asked, asked.data, signature, wanted.samples, split)
-        check_asked(session, sizes, data())
-        inputs = data()
-    else:
-        inputs = iter(made_up := _made_up(session, graph, sizes, wanted.seed, batched=batched))
-        check_asked(session, sizes, made_up)
+    inputs = _inputs(session, graph, asked, wanted, batched=batched)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
-    plan = Plan(wanted.folder, batched, wanted.floor_samples if asked.data is not None else None)
+    few = wanted.floor_samples if asked.data is not None else None
+    plan = Plan(wanted.folder, batched, few, partial(_is_tiny, signature))
     recorded = record(session, signature, inputs, origin, plan)
     golden = replace(
         recorded,
@@ -132,9 +125,36 @@ def make_golden(
     return replace(golden, notes=(*golden.notes, *said, *remarks(golden, graph)))
 
 
+def _inputs(session: Session, graph: Any, asked: Asked, wanted: Size, *, batched: bool) -> Iterable[Tensors]:
+    """Give the calls, from the user's samples or made up, when the source takes the sizes that were asked for."""
+    specs = session.signature.inputs
+    sizes = asked_sizes(asked.shapes, specs)
+    if asked.data is None:
+        made_up = _made_up(session, graph, sizes, wanted.seed, batched=batched)
+        check_asked(session, sizes, made_up)
+        return made_up
+    split = (batch_sizes(sizes, specs, wanted.samples) or _BATCHES) if batched else None
+    data = partial(_batches, asked, asked.data, session.signature, wanted.samples, split)
+    check_asked(session, sizes, data())
+    return data()
+
+
 def _is_batched(signature: Signature) -> bool:
     first = [spec.dims[0] for spec in signature.inputs if spec.dims]
     return bool(first) and isinstance(first[0], str) and all(dim == first[0] for dim in first)
+
+
+_TINY = 2
+"""Size of an axis at which a norm along it makes large numbers out of rounding errors."""
+
+
+def _is_tiny(signature: Signature, call: Mapping[str, Array]) -> bool:
+    """Tell whether a dynamic axis, but for the first, has next to no size in a call."""
+    return any(
+        isinstance(dim, str) and axis and size <= _TINY
+        for spec in signature.inputs
+        for axis, (dim, size) in enumerate(zip(spec.dims, call[spec.name].shape, strict=True))
+    )
 
 
 def _batches(
