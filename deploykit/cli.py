@@ -29,8 +29,10 @@ from deploykit.options import (
     Key,
     Labels,
     Layout,
+    Locate,
     Markdown,
     MaxDrop,
+    MaxMemory,
     MinAgreement,
     MinSqnr,
     Python,
@@ -158,6 +160,8 @@ def validate(
     rtol: Rtol = None,
     baseline: Baseline = None,
     update_baseline: UpdateBaseline = False,
+    locate: Locate = False,
+    max_memory: MaxMemory = "1GB",
     junit: Junit = None,
     markdown: Markdown = None,
     html: Html = None,
@@ -182,6 +186,7 @@ def validate(
     deploykit validate
     deploykit validate model.onnx
     deploykit validate model.onnx --against weights.pt --factory net.py:Net --data samples.npz
+    deploykit validate model.onnx --against weights.pt --factory net.py:Net --locate
     deploykit validate model.onnx --atol 1e-4 --atol logits=1e-3
     deploykit validate int8.onnx --against model.onnx --data val.npz --labels val.npz:y --max-drop 0.5%
     deploykit validate model.onnx --junit verdict.xml --html verdict.html --baseline last.json
@@ -202,6 +207,8 @@ def validate(
             rtol=rtol or (),
             baseline=baseline,
             update_baseline=update_baseline,
+            locate=locate,
+            max_memory=max_memory,
             step=step,
             factory=factory,
             factory_args=factory_args,

@@ -81,6 +81,15 @@ Baseline = Annotated[
 UpdateBaseline = Annotated[
     bool, typer.Option("--update-baseline", help="Write this verdict to --baseline, where it passes.")
 ]
+Locate = Annotated[
+    bool,
+    typer.Option(
+        "--locate", help="Say which tensor differs first; done by itself where the proof against --against fails."
+    ),
+]
+MaxMemory = Annotated[
+    str, typer.Option("--max-memory", metavar="SIZE", help="What the tensors looked at may take at a time: 500MB.")
+]
 Junit = Annotated[Path | None, typer.Option(metavar="FILE.xml", help="Write a JUnit report.")]
 Markdown = Annotated[
     Path | None, typer.Option(metavar="FILE.md", help="Write it in Markdown; GitHub's step summary gets it anyway.")

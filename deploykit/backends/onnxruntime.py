@@ -119,7 +119,7 @@ class OrtSession(Session):
             return [ModelError("onnxruntime has no float64 run of a float32 graph", fix="use mode moved")] * len(cases)
         if mode == "moved":
             session = self._session(optimized=False)
-            return [self._run(session, {name: _moved(array) for name, array in case.items()}) for case in cases]
+            return [self._run(session, {name: moved(array) for name, array in case.items()}) for case in cases]
         return [self._run(self._session(optimized=True), case) for case in cases]
 
     def unload(self) -> None:
@@ -188,7 +188,8 @@ def _said(error: Exception) -> str:
     return f"node {node[2] or '(no name)'} ({node[1]}): {reason}"
 
 
-def _moved(array: Array) -> Array:
+def moved(array: Array) -> Array:
+    """Give an array with each real value at a neighbouring number, up or down by chance; zeros stay."""
     if array.dtype.kind != "f":
         return array
     up = np.random.default_rng(array.size).random(array.shape) < 0.5  # noqa: PLR2004

@@ -39,7 +39,7 @@ class Print:
 
     @classmethod
     def of(cls, array: Array) -> Self:
-        """Take the fingerprint of a real array."""
+        """Take the fingerprint of a real array that is not empty."""
         total = absolute = square = mark = 0.0
         low, high, odd = np.inf, -np.inf, 0
         for number, part in enumerate(_chunks(array)):
@@ -76,7 +76,7 @@ class Print:
             return float("inf")
         most = max(abs(self.low), abs(self.high), abs(other.low), abs(other.high))
         sums = max(self.absolute, other.absolute)
-        if most == 0:
+        if most == 0:  # both are all zeros
             return 0.0
         apart = max(abs(self.total - other.total), abs(self.absolute - other.absolute)) / sums
         length = abs(self.square - other.square) / max(self.square, other.square)

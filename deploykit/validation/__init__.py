@@ -15,8 +15,10 @@ from deploykit.tensors import Array
 from deploykit.validation.baseline import drift, keep
 from deploykit.validation.budgets import Budget
 from deploykit.validation.compare import Rules, compare
+from deploykit.validation.divergence import MEMORY
 from deploykit.validation.evidence import SAMPLES, find_golden, make_golden
 from deploykit.validation.fixed import Tolerances
+from deploykit.validation.locating import Search
 from deploykit.validation.loss import Loss
 from deploykit.validation.verdict import Check, Verdict
 
@@ -38,6 +40,8 @@ def validate(  # noqa: PLR0913 - the options of the command
     rtol: Sequence[str | float] = (),
     baseline: str | Path | None = None,
     update_baseline: bool = False,
+    locate: bool = False,
+    max_memory: str | int = MEMORY,
     step: Step = silent,
     **loading: Unpack[Loading],
 ) -> Verdict:
@@ -57,6 +61,9 @@ def validate(  # noqa: PLR0913 - the options of the command
         rtol: the same in relation to the source's values; both add up.
         baseline: the file of the last run's verdict; what has moved since fails.
         update_baseline: write this verdict there instead, where it passes.
+        locate: whether to look for the first tensor that differs though all passes; where something fails and the
+            source is at hand it is looked for anyway.
+        max_memory: how much the tensors looked at may take at a time: ``1GB``, or bytes.
         step: takes a sentence about what goes on.
         loading: how to load the source, and ``data`` to use instead of synthesized inputs.
 
@@ -73,7 +80,8 @@ def validate(  # noqa: PLR0913 - the options of the command
         )
     tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
     judged = _opened(artifact)
-    if against is None:
+    search = Search.of(against, asked, wanted=locate, max_memory=max_memory)
+    if search.reference is None:
         if asked != Asked():
             raise UsageError(
                 "--data, --input and the like are for a source that is run, and none is named",
@@ -81,7 +89,7 @@ def validate(  # noqa: PLR0913 - the options of the command
             )
         golden, reference = _from_golden(find_golden(judged.path, lineage(judged.graph)))
     else:
-        golden, reference = _from_source(Artifact.open(against), judged, asked, samples=samples, seed=seed, step=step)
+        golden, reference = _from_source(search.reference, judged, asked, samples=samples, seed=seed, step=step)
     precision = precision_of(judged.graph)
     given = _given(min_agreement=min_agreement, min_sqnr=min_sqnr, max_drop=max_drop)
     kept = None if labels is None else read_labels(labels, limit=golden.samples)
@@ -91,6 +99,7 @@ def validate(  # noqa: PLR0913 - the options of the command
     with backend_for(Format.ONNX).load(Artifact(judged.path, Format.ONNX), Asked(), step) as session:
         step("comparing")
         verdict = compare(golden, session, artifact=str(judged.path), reference=reference, rules=rules)
+    verdict = search.add(verdict, judged.path, golden.cases, step)
     return _with_baseline(verdict, baseline, update=update_baseline)
 
 

@@ -66,6 +66,11 @@ def limit(precision: str) -> float:
     return LIMIT * (_FP16_OVER_FP32 if precision == "float16" else 1.0)
 
 
+def unit_of(dtype: str) -> float:
+    """Give the rounding of an element type, in relation to the value."""
+    return _UNIT.get(dtype, _UNIT["float32"])
+
+
 def noise_ratio(cases: Sequence[Errors], dtype: str, rounding: float = 0.0) -> Ratio:
     """Compare the errors of a candidate with those of its source, in every view.
 

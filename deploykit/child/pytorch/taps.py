@@ -30,9 +30,9 @@ class Heard:
     path: str
     """Of the module, as ``named_modules`` has it."""
     kind: str
-    """``module``, ``operation`` or ``node`` (of an exported graph)."""
+    """``module``, ``operation``, ``node`` (of an exported graph) or ``output``."""
     name: str
-    """The class of the module, the operator, or the node of the graph."""
+    """The class of the module, the operator, the node of the graph, or the output."""
     call: int
     """Which call of this module or operator it was, from 0."""
     after: str
@@ -51,7 +51,7 @@ def listening(model: Any, hear: Hear) -> Iterator[Any]:
         hear: takes where a tensor is from, and the tensor, which it must not keep.
 
     Yields:
-        What to call in the place of the model; what it gives is for nobody.
+        What to call in the place of the model.
     """
     if isinstance(model, torch.fx.GraphModule):
         yield partial(_run_graph, model, hear)
@@ -89,7 +89,7 @@ class _Ears:
         self.counts[place] = call + 1
         for number, tensor in enumerate(_tensors(outputs)):
             key = f"{place} {call} {number}"
-            if tensor.dtype in _REAL:
+            if tensor.dtype in _REAL and tensor.numel():
                 self.hear(Heard(key, path, kind, name, call, after), tensor.detach())
             if kind == "module":
                 setattr(tensor, _KEY, key)
@@ -116,8 +116,8 @@ class _Operations(TorchDispatchMode):
         return outputs
 
 
-def _run_graph(model: Any, hear: Hear, *args: Any, **kwargs: Any) -> None:
-    """Run an exported graph node by node; what it gives at last is heard as well."""
+def _run_graph(model: Any, hear: Hear, *args: Any, **kwargs: Any) -> Any:
+    """Run an exported graph node by node."""
 
     class Nodes(torch.fx.Interpreter):
         def run_node(self, node: Any) -> Any:
@@ -126,13 +126,13 @@ def _run_graph(model: Any, hear: Hear, *args: Any, **kwargs: Any) -> None:
                 stack = list((node.meta.get("nn_module_stack") or {}).values())
                 path = str(stack[-1][0]) if stack else ""
                 for number, tensor in enumerate(_tensors(outputs)):
-                    if tensor.dtype in _REAL:
+                    if tensor.dtype in _REAL and tensor.numel():
                         hear(Heard(f"node {node.name} {number}", path, "node", node.name, 0, ""), tensor.detach())
             return outputs
 
     ordered = reorder_kwargs(kwargs, model._in_spec)  # noqa: SLF001 - as the module itself does
     leaves = torch.utils._pytree.tree_leaves((args, ordered))  # noqa: SLF001
-    Nodes(model).run(*leaves, enable_io_processing=False)
+    return model.graph.process_outputs(Nodes(model).run(*leaves, enable_io_processing=False))
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

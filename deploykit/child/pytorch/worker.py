@@ -18,7 +18,7 @@ from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load
 from deploykit.child.pytorch.program import program_inputs
-from deploykit.child.pytorch.taps import Wanted, described, listening, written
+from deploykit.child.pytorch.taps import Heard, Wanted, described, listening, written
 from deploykit.child.pytorch.trial import as_array
 from deploykit.child.said import said
 from deploykit.errors import ModelError, UsageError
@@ -192,7 +192,10 @@ class Worker:
         args, kwargs = self._arguments(self._given(case, mode))
         try:
             with self._arithmetic(mode), torch.no_grad(), listening(self.runner, hear) as run:
-                run(*args, **kwargs)
+                outputs = run(*args, **kwargs)
+            for name, tensor in flatten(outputs, self.call.names).items():
+                if tensor.numel() and tensor.is_floating_point():
+                    hear(Heard(f"output {name}", "", "output", name, 0, ""), tensor)
         except MemoryError:
             raise
         except Exception as error:
