@@ -21,13 +21,13 @@ from deploykit.child import Step, silent
 from deploykit.child.prints import Print
 from deploykit.errors import UsageError
 from deploykit.tensors import Array, Tensors
-from deploykit.validation.divergence.apart import Apart, aligned, apart
+from deploykit.validation.divergence.apart import Apart, aligned, apart, reshaped
 from deploykit.validation.divergence.found import Divergence, Layer
 from deploykit.validation.divergence.onnx_side import OnnxSide
 from deploykit.validation.divergence.reference import OnnxReference, Reference, TorchReference
 from deploykit.validation.divergence.scopes import ALIKE
 from deploykit.validation.divergence.structure import Match
-from deploykit.validation.divergence.trace import Rule, ancestors, first_of, trace
+from deploykit.validation.divergence.trace import Rule, ancestors, first_of, trace, unmatched
 from deploykit.validation.divergence.windows import Asked as Wanted
 from deploykit.validation.divergence.windows import bytes_of, sampled, windows
 
@@ -128,6 +128,7 @@ class _Search:
             steps=layers,
             first=first,
             last_right=_last_right(self.ours, layers, first, rule),
+            between=self._between(layers, first),
             limit=rule.limit,
             tensors=len(self._sizes),
             windows=self.runs,
@@ -192,10 +193,21 @@ class _Search:
         for key, reference, noisy in self.theirs.fetch(wanted, case):
             theirs += reference.nbytes + noisy.nbytes
             for name in names[key]:
-                sums = _held_against(tensors.pop(name), reference, noisy, matches[name][1])
+                how = "output" if name in self.ours.graph.outputs else matches[name][1]
+                sums = _held_against(tensors.pop(name), reference, noisy, how)
                 if sums is not None:
                     yield name, sums
         self.peak = max(self.peak, own + theirs)
+
+    def _between(self, layers: Sequence[Layer], first: Layer | None) -> tuple[str, ...]:
+        """Name the nodes that could be at fault as well: they lie before the first, and have no counterpart."""
+        if first is None:
+            return ()
+        known = {layer.tensor for layer in layers}
+        makers = {name: one for one in self.ours.graph.steps for name in one.outputs}
+        before = set(unmatched(first.tensor, makers, known)) & set(self._sizes)
+        steps = [step for step in self.ours.graph.steps if before & set(step.outputs)]
+        return tuple(f"'{step.name}' ({step.operator})" for step in steps)
 
     def _held(self, arrays: Iterable[Array]) -> None:
         self.peak = max(self.peak, self._bytes(arrays))
@@ -219,12 +231,16 @@ _OURS = 4
 
 
 def _held_against(candidate: Array, reference: Array, noisy: Array, how: str) -> Apart | None:
-    """Compare two tensors that were matched; None where they turn out to be of another form."""
-    if how in ("name", "structure") or reference.shape == candidate.shape:
-        return apart(reference, noisy, candidate) if reference.shape == candidate.shape else None
+    """Compare two tensors that were matched; None where they turn out not to be the same one in another form."""
+    if reference.shape == candidate.shape:
+        return apart(reference, noisy, candidate)
+    if how == "output":
+        return reshaped(reference, candidate)
     sums = aligned(reference, noisy, candidate)
-    if sums is not None and how == "value" and sums.error > ALIKE**0.5:
-        return None  # the same by its sums, and yet in no order that was tried
+    if how == "name" or (how == "scope" and sums is None):
+        return sums if sums is not None and sums.error <= ALIKE else reshaped(reference, candidate)
+    if how == "structure" or (how == "value" and sums is not None and sums.error > ALIKE**0.5):
+        return None
     return sums
 
 

@@ -34,11 +34,13 @@ class Apart:
     """Rounding of the element type."""
     odd: int = 0
     """Elements that are NaN or infinite on one side, and not the same on the other."""
+    form: str = ""
+    """How the shapes differ, where they do so that nothing can be compared."""
 
     @property
     def error(self) -> float:
         """RMS error in relation to the RMS of the values; infinite where what is not finite is in other places."""
-        return self._relative(self.wrong) if not self.odd else float("inf")
+        return float("inf") if self.odd or self.form else self._relative(self.wrong)
 
     def floor(self, quantum: float = 0.0) -> float:
         """Give the RMS of the noise in the same unit; at least the rounding, or a quantum's, of the type.
@@ -51,7 +53,7 @@ class Apart:
 
     def ratio(self, quantum: float = 0.0) -> float:
         """Give the noise ratio: of the whole, or of the largest element, whichever is worse."""
-        if self.odd:
+        if self.odd or self.form:
             return float("inf")
         if not self.wrong:
             return 0.0
@@ -76,6 +78,7 @@ class Apart:
             max(self.largest, other.largest),
             max(self.unit, other.unit),
             self.odd + other.odd,
+            self.form or other.form,
         )
 
 
@@ -110,6 +113,11 @@ def _of(reference: Array, noisy: Array, candidate: Array) -> Apart:
         largest=float(size.max(initial=0.0)),
         odd=odd,
     )
+
+
+def reshaped(reference: Array, candidate: Array) -> Apart:
+    """Say that two tensors which should be the same have other shapes."""
+    return Apart(form=f"has shape {list(candidate.shape)} where the source's has {list(reference.shape)}")
 
 
 def aligned(reference: Array, noisy: Array, candidate: Array) -> Apart | None:

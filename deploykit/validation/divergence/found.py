@@ -29,6 +29,8 @@ class Layer:
     """The largest noise ratio of what it is computed from; 0 where that is not known."""
     growth: float
     """By what factor it makes the error larger than it comes in, beyond what the reference's own noise grows."""
+    form: str = ""
+    """How its shape differs from its counterpart's, where it does; the error is infinite then."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Divergence:
     """The first that leaves the noise floor; None where none does."""
     last_right: Layer | None
     """What it is computed from, and still agrees; None where nothing of that kind was matched."""
+    between: tuple[str, ...]
+    """Nodes between the two that have no counterpart: the fault may be in one of them."""
     limit: float
     """The noise ratio up to which a tensor agrees."""
     tensors: int

@@ -38,6 +38,7 @@ class Graph:
 
 def graph_of(model: Any) -> Graph:
     """Read the graph of an ``onnx_ir.Model``; bodies of If, Loop and Scan are left out, and that is said."""
+    model.graph.sort()  # some passes put their nodes at the end
     weights = model.graph.initializers
     live = {value.name for value in model.graph.inputs if value.name not in weights}
     steps: list[Step] = []
@@ -140,11 +141,11 @@ def _joined(scopes: list[str]) -> str:
 
 
 def _line(node: Any) -> str:
-    """Give the deepest line of the user's own code, or of any where there is none of theirs."""
+    """Give the deepest line of the user's own code; nothing where all is PyTorch's."""
     frames = list(_FRAME.finditer(node.metadata_props.get(f"{_TORCH}stack_trace", "")))
     own = [frame for frame in frames if not _NOT_THE_USERS.search(frame["file"])]
-    if not frames:
+    if not own:
         return ""
-    frame = (own or frames)[-1]
+    frame = own[-1]
     place = f"{frame['file'].rpartition('/')[2]}:{frame['line']}"
     return f"{place}  {frame['code'].strip()}" if frame["code"] else place

@@ -162,7 +162,8 @@ class _Scopes:
         own = [name for name in self.within(tap.path) if name not in self.same]
         straight = [name for name in own if self.prints[name].shape == tap.print.shape]
         turned = [name for name in own if sorted(self.prints[name].shape) == sorted(tap.print.shape)]
-        for name in (straight or turned)[:1]:
+        alone = [name for name in own if len(own) == 1 and len(self.prints[name].shape) == len(tap.print.shape)]
+        for name in (straight or turned or alone)[:1]:
             self._take(name, tap, "scope")
 
     def by_operator(self, taps: Sequence[Tap]) -> None:

@@ -24,10 +24,12 @@ _UNARY = _CARRIES | {
     "Abs",
 }
 """What a pass, or a fault, may leave out: the next operator then reads what went in."""
+_CLIPS = frozenset({"Relu", "Clip"})
+"""What quantization does as well, by its zero point and its range: quantizers leave it out."""
 _HOPS = 3
-_KEPT = 0.9
-"""Share of the names of both files that must be of the same operator for names to be trusted: exporters number
-tensors, so that ``val_12`` may be another one in another file."""
+_KEPT, _FEW = 0.75, 2
+"""Names that both files have are trusted where this share of them is of the same operator, or all but so few:
+exporters number tensors, so that ``val_12`` may be another one in another file."""
 
 
 def match_graphs(ours: Graph, theirs: Graph) -> dict[str, Match]:
@@ -42,14 +44,15 @@ def match_graphs(ours: Graph, theirs: Graph) -> dict[str, Match]:
     """
     found = _Matching(ours, theirs)
     named = _named(ours, theirs)
+    operators = {name: step.operator for step in theirs.steps for name in step.outputs}
     for step in ours.steps:
-        if step.operator in _CARRIES and step.outputs[0] not in named and step.inputs[0] in found.same:
-            found.take(step, found.same[step.inputs[0]])
-        elif any(name in named for name in step.outputs):
-            found.same.update({name: (name, "name") for name in step.outputs if name in named})
-            found.claimed.update(name for name in step.outputs if name in named)
-        else:
-            found.follow(step)
+        name = step.outputs[0]
+        if name in named and step.operator == operators[name]:
+            found.by_name(step, named)
+        elif step.operator in _CARRIES and name not in named:
+            found.carry(step)
+        elif not found.follow(step):
+            found.by_name(step, named)
     outputs = {name: (name, "name") for name in ours.outputs if name in theirs.outputs}
     return {**found.same, **outputs}
 
@@ -58,7 +61,8 @@ def _named(ours: Graph, theirs: Graph) -> set[str]:
     """Give the names that mean the same in both files; none where names were given anew."""
     makers = {name: step.operator for step in theirs.steps for name in step.outputs}
     pairs = [(name, step.operator == makers[name]) for step in ours.steps for name in step.outputs if name in makers]
-    if sum(same for _, same in pairs) < _KEPT * len(pairs):
+    alike = sum(same for _, same in pairs)
+    if alike < min(_KEPT * len(pairs), len(pairs) - _FEW):
         return {name for name in ours.outputs if name in theirs.outputs}
     return {name for name, _ in pairs}
 
@@ -72,28 +76,49 @@ class _Matching:
     same: dict[str, Match] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
     readers: dict[str, list[Step]] = field(default_factory=dict)
+    """The nodes of theirs that read a tensor."""
+    followed_by: dict[str, set[str]] = field(default_factory=dict)
+    """The operators of ours that read a tensor."""
 
     def __post_init__(self) -> None:
         self.same = {name: (name, "name") for name in self.ours.inputs if name in self.theirs.inputs}
         for step in self.theirs.steps:
             for name in dict.fromkeys(filter(None, step.inputs)):
                 self.readers.setdefault(name, []).append(step)
+        for step in self.ours.steps:
+            for name in filter(None, step.inputs):
+                self.followed_by.setdefault(name, set()).add(step.operator)
 
-    def take(self, step: Step, counterpart: Match) -> None:
-        self.same[step.outputs[0]] = (counterpart[0], "structure")
+    def by_name(self, step: Step, named: set[str]) -> None:
+        """Match what a node gives with the tensors of the same names."""
+        names = [name for name in step.outputs if name in named]
+        self.same.update({name: (name, "name") for name in names})
+        self.claimed.update(names)
 
-    def follow(self, step: Step) -> None:
-        """Match a node by its operator and by what goes into it."""
+    def carry(self, step: Step) -> None:
+        """Match what a node gives with what goes in; where quantization does the work of a Relu, with the Relu's."""
+        if step.inputs[0] not in self.same:
+            return
+        counterpart = self.same[step.inputs[0]][0]
+        readers = self.readers.get(counterpart, [])
+        own = self.followed_by.get(step.outputs[0], set())
+        if step.operator == "DequantizeLinear" and not own & _CLIPS and {one.operator for one in readers} <= _CLIPS:
+            counterpart = readers[0].outputs[0] if len(readers) == 1 else counterpart
+        self.same[step.outputs[0]] = (counterpart, "structure")
+
+    def follow(self, step: Step) -> bool:
+        """Match a node by its operator and by what goes into it, and say whether that could be done."""
         known = [self.same[name][0] if name in self.same else None for name in step.inputs]
         if not any(known):
-            return
+            return False
         candidates = [other for other in self._candidates(step, known) if other.outputs[0] not in self.claimed]
         if not candidates:
-            return
+            return False
         best = max(candidates, key=lambda other: self._likeness(step, other, known))
         for name, other in zip(step.outputs, best.outputs, strict=False):
             self.same[name] = (other, "structure")
             self.claimed.add(other)
+        return True
 
     def _candidates(self, step: Step, known: Sequence[str | None]) -> Iterator[Step]:
         seen: set[int] = set()

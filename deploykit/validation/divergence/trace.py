@@ -1,6 +1,6 @@
 """Follow the error along the graph: which tensor leaves the noise floor first, and what the rest makes of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deploykit.validation.divergence.apart import Apart
@@ -55,6 +55,7 @@ def trace(graph: Graph, matches: Mapping[str, Match], found: Mapping[str, Apart]
                 ratio=ratios[name],
                 before=before,
                 growth=_growth(ratios[name], before),
+                form=apart.form,
             )
         )
     return tuple(layers)
@@ -66,8 +67,17 @@ def _growth(ratio: float, before: float) -> float:
     return ratio / max(before, 1.0)  # below one noise floor there is only noise
 
 
-def ancestors(name: str, makers: Mapping[str, Step], known: Mapping[str, object]) -> Iterator[str]:
+def ancestors(name: str, makers: Mapping[str, Step], known: Collection[str]) -> Iterator[str]:
     """Give the nearest tensors with a counterpart that a tensor is computed from."""
+    yield from (one for one in _before(name, makers, known) if one in known)
+
+
+def unmatched(name: str, makers: Mapping[str, Step], known: Collection[str]) -> Iterator[str]:
+    """Give the tensors between those and it, which have no counterpart."""
+    yield from (one for one in _before(name, makers, known) if one not in known)
+
+
+def _before(name: str, makers: Mapping[str, Step], known: Collection[str]) -> Iterator[str]:
     seen: set[str] = set()
     ahead = list(filter(None, makers[name].inputs))
     while ahead:
@@ -75,9 +85,8 @@ def ancestors(name: str, makers: Mapping[str, Step], known: Mapping[str, object]
         if here in seen:
             continue
         seen.add(here)
-        if here in known:
-            yield here
-        elif here in makers:
+        yield here
+        if here not in known and here in makers:
             ahead += filter(None, makers[here].inputs)
 
 

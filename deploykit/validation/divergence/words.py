@@ -40,9 +40,8 @@ def _none(divergence: Divergence) -> str:
     worst = max(divergence.steps, key=lambda one: one.ratio, default=None)
     if worst is None:
         return "have a counterpart"
-    return (
-        f"were compared, none leaves its noise floor; the largest noise ratio is {worst.ratio:.3g}, at '{worst.tensor}'"
-    )
+    largest = f"the largest noise ratio is {worst.ratio:.3g}, at '{worst.tensor}'"
+    return f"were compared, none leaves its noise floor; {largest} (limit {divergence.limit:.3g})"
 
 
 def _node(layer: Layer) -> str:
@@ -51,6 +50,8 @@ def _node(layer: Layer) -> str:
 
 
 def _errs(layer: Layer) -> str:
+    if layer.form:
+        return layer.form
     if layer.error == float("inf"):
         return "which is not finite where the source's is, or the other way round"
     return f"errs {layer.error:.2g} of its size where {layer.floor:.2g} is noise (noise ratio {layer.ratio:.3g})"
@@ -58,9 +59,14 @@ def _errs(layer: Layer) -> str:
 
 def _before(divergence: Divergence) -> str:
     right = divergence.last_right
+    said = "nothing that goes in was matched"
     if right is not None:
-        return f"'{right.tensor}', which goes in, agrees (noise ratio {right.ratio:.2g})"
-    return "nothing that goes in was matched: the fault may be a little earlier"
+        said = f"'{right.tensor}', which goes in, agrees (noise ratio {right.ratio:.2g})"
+    between = divergence.between
+    if not between:
+        return said
+    more = f" and {len(between) - _SHOWN} more" if len(between) > _SHOWN else ""
+    return f"{said}; or the fault is between, where nothing was matched: {', '.join(between[-_SHOWN:])}{more}"
 
 
 def _after(divergence: Divergence, first: Layer) -> str:
@@ -74,8 +80,9 @@ def _after(divergence: Divergence, first: Layer) -> str:
         return f"{_count(len(over), 'later tensor')} only pass it on, {end}"
     named = ", ".join(f"{_short(layer)} x{layer.growth:.3g}" for layer in worse[:_SHOWN])
     more = f" and {len(worse) - _SHOWN} more" if len(worse) > _SHOWN else ""
-    rest = len(over) - len(worse)
-    return f"{named}{more} amplify it; {_count(rest, 'later tensor')} only pass it on, {end}"
+    verb = "amplifies" if len(worse) == 1 else "amplify"
+    rest = f"{_count(len(over) - len(worse), 'later tensor')} only pass it on, " if len(over) > len(worse) else ""
+    return f"{named}{more} {verb} it; {rest}{end}"
 
 
 def _short(layer: Layer) -> str:
