@@ -169,19 +169,31 @@ class _Scopes:
     def by_operator(self, taps: Sequence[Tap]) -> None:
         """Match operations between modules by their order, where both sides have as many of a kind in a module."""
         scoped = any(tap.path for tap in taps)
-        ours: dict[tuple[str, str], dict[str, str]] = {}
+        ours: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
         theirs: dict[tuple[str, str], list[Tap]] = {}
         for name in self.prints:
             step = self.makers[name]
             place = (step.module if scoped else "", _operator(step.function or step.operator))
-            ours.setdefault(place, {})[step.function or name] = name  # the last of those that a function became
-        for tap in taps:
+            ours.setdefault(place, {})[step.module, step.function or name] = name  # the last that a function became
+        for tap in taps if scoped else self._unfolded(taps):
             if tap.key.endswith(" 0"):
                 theirs.setdefault((tap.path, _operator(tap.name)), []).append(tap)
         for place, names in ours.items():
             others = theirs.get(place, [])
             if len(names) == len(others):
                 self._in_order(tuple(names.values()), others)
+
+    def _unfolded(self, taps: Sequence[Tap]) -> list[Tap]:
+        """Put a normalization in the place of the convolution right before it, where the file has none of its own."""
+        if any(step.operator == "BatchNormalization" for step in self.graph.steps):
+            return list(taps)
+        found: list[Tap] = []
+        for tap in taps:
+            if tap.name.endswith("batch_norm") and found and tap.key.endswith(" 0"):
+                found[-1] = replace(tap, name=found[-1].name)
+            else:
+                found.append(tap)
+        return found
 
     def _in_order(self, names: Sequence[str], taps: Sequence[Tap]) -> None:
         for name, tap in zip(names, taps, strict=True):
