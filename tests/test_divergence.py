@@ -183,9 +183,9 @@ def test_windows_keep_within_the_bound_and_find_the_same(net: Path, reference: s
     path, tensor = damaged(net, "dynamo", "weight", tmp_path)
     asked = Asked() if reference.endswith("onnx") else SOURCE
     whole = against(net / reference, path, asked)
-    parts = against(net / reference, path, asked, max_bytes=20_000)
+    parts = against(net / reference, path, asked, max_bytes=40_000)
     assert parts.windows > whole.windows == 1
-    assert parts.peak_bytes <= 20_000 < whole.peak_bytes
+    assert parts.peak_bytes <= 40_000 < whole.peak_bytes
     assert first(parts).tensor == first(whole).tensor == tensor
     assert [layer.ratio for layer in parts.steps] == pytest.approx([layer.ratio for layer in whole.steps], rel=0.01)
 

@@ -161,6 +161,16 @@ def layer(tensor: str, ratio: float, growth: float = 1.0, **more: object) -> Lay
     return replace(made, **more)  # type: ignore[arg-type]
 
 
+def test_what_is_undone_before_the_end_is_no_fault(tmp_path: Path) -> None:
+    written(tmp_path / "right.onnx", CHAIN.replace("c = Sqrt (a)", "e = Abs (a) f = Abs (e) c = Sqrt (f)"))
+    written(tmp_path / "other.onnx", CHAIN.replace("c = Sqrt (a)", "e = Neg (a) f = Abs (e) c = Sqrt (f)"))
+    verdict = validate(tmp_path / "other.onnx", tmp_path / "right.onnx", locate=True)
+    assert verdict.passed
+    assert verdict.divergence is not None
+    assert verdict.divergence.first is None
+    assert "from 'e' on, and every output agrees" in verdict.divergence.notes[-1]
+
+
 def divergence(*steps: Layer, limit: float = 10.0) -> Divergence:
     over = next((one for one in steps if one.ratio > limit), None)
     return Divergence(steps, over, None, (), limit, len(steps), 1, 0)

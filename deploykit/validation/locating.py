@@ -16,7 +16,7 @@ from deploykit.child import Step, silent
 from deploykit.errors import DeploykitError, ModelError, UsageError
 from deploykit.golden import Case
 from deploykit.tensors import Array, Tensors
-from deploykit.validation.divergence import bytes_of, locatable, locate
+from deploykit.validation.divergence import Divergence, bytes_of, locatable, locate
 from deploykit.validation.divergence.apart import apart
 from deploykit.validation.divergence.onnx_side import OnnxSide
 from deploykit.validation.tolerance import LIMIT
@@ -68,12 +68,25 @@ class Search:
             locatable(reference)
             case = worst(artifact, cases, step)
             found = locate(artifact, reference, self.asked, [case], max_bytes=self.max_bytes, step=step)
-            if found.first is None and not verdict.passed:
+            if verdict.passed:
+                found = _harmless(found, verdict)
+            elif found.first is None:
                 why = _OPTIMIZER if optimizer_differs(artifact, case) else _FINER
                 found = replace(found, notes=(*found.notes, why))
         except (UsageError, ModelError) as error:
             return replace(verdict, notes=(*verdict.notes, _unknown(error)))
         return replace(verdict, divergence=found)
+
+
+def _harmless(found: Divergence, verdict: Verdict) -> Divergence:
+    """Let be what differs on the way, where every output agrees: matched wrongly, or undone before the end."""
+    outputs = {check.what for check in verdict.checks}
+    wrong = any(layer.ratio > found.limit for layer in found.steps if layer.tensor in outputs)
+    if found.first is None or wrong:
+        return found
+    over = sum(layer.ratio > found.limit for layer in found.steps)
+    said = f"{over} tensors differ on the way, from '{found.first.tensor}' on, and every output agrees"
+    return replace(found, first=None, last_right=None, between=(), notes=(*found.notes, said))
 
 
 _OPTIMIZER = (

@@ -28,8 +28,7 @@ from deploykit.validation.divergence.reference import OnnxReference, Reference, 
 from deploykit.validation.divergence.scopes import ALIKE
 from deploykit.validation.divergence.structure import Match
 from deploykit.validation.divergence.trace import Rule, ancestors, first_of, trace, unmatched
-from deploykit.validation.divergence.windows import Asked as Wanted
-from deploykit.validation.divergence.windows import bytes_of, sampled, windows
+from deploykit.validation.divergence.windows import Wanted, bytes_of, sampled, windows
 
 __all__ = ["Divergence", "Layer", "bytes_of", "locatable", "locate"]
 
@@ -123,7 +122,7 @@ class _Search:
         matches = {name: match for name, match in self._matches().items() if name in self._sizes}
         found = self._compared(matches)
         layers = trace(self.ours.graph, matches, found, rule)
-        first = self._meant(layers, first_of(layers, rule), rule)
+        first = first_of(layers, rule)
         return Divergence(
             steps=layers,
             first=first,
@@ -149,8 +148,8 @@ class _Search:
 
     def _prints(self) -> dict[str, Print]:
         """Take the fingerprints of all tensors of the artifact that one window can hold."""
-        each = dict.fromkeys(self._sizes, _OURS)
-        small = {name: size for name, size in self._sizes.items() if size * _OURS <= self.max_bytes}
+        each = self.ours.real
+        small = {name: size for name, size in self._sizes.items() if size * each[name] <= self.max_bytes}
         if len(small) < len(self._sizes):
             count = len(self._sizes) - len(small)
             self.notes.append(f"{count} tensors over the memory bound could not be matched by value")
@@ -164,7 +163,8 @@ class _Search:
     def _compared(self, matches: Mapping[str, Match]) -> dict[str, Apart]:
         """Hold every matched tensor against its counterpart, window by window."""
         sizes = {name: size for name, size in self._sizes.items() if name in matches}
-        planned = list(windows(sizes, dict.fromkeys(sizes, _OURS + self.theirs.bytes_each), self.max_bytes))
+        each = {name: self.ours.real[name] + self.theirs.bytes_each(self.ours.real[name]) for name in sizes}
+        planned = list(windows(sizes, each, self.max_bytes))
         parts = sampled(planned)
         if parts:
             self.notes.append(f"over the memory bound, and so only sampled: {', '.join(parts[:5])}")
@@ -215,19 +215,6 @@ class _Search:
     @staticmethod
     def _bytes(arrays: Iterable[Array]) -> int:
         return sum(array.nbytes for array in arrays)
-
-    def _meant(self, layers: Sequence[Layer], first: Layer | None, rule: Rule) -> Layer | None:
-        """Give what was found first, unless every output agrees: what comes out right was no fault on the way."""
-        outputs = [layer for layer in layers if layer.tensor in self.ours.graph.outputs]
-        if first is None or rule.quantum or not outputs or any(layer.ratio > rule.limit for layer in outputs):
-            return first
-        over = sum(layer.ratio > rule.limit for layer in layers)
-        self.notes.append(f"{over} tensors differ on the way, from '{first.tensor}' on, and what comes out agrees")
-        return None
-
-
-_OURS = 4
-"""Bytes of one element of the artifact's tensors."""
 
 
 def _held_against(candidate: Array, reference: Array, noisy: Array, how: str) -> Apart | None:

@@ -13,7 +13,8 @@ from deploykit.errors import ModelError, needs
 from deploykit.tensors import Array, Tensors
 from deploykit.validation.divergence.graph import Graph, graph_of
 
-_REAL = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_REAL = {"tensor(float)": 4, "tensor(float16)": 2, "tensor(double)": 8}
+"""Bytes of one element."""
 _SHAPE = "deploykit.shape."
 _SAMPLE = "deploykit.sample."
 
@@ -40,8 +41,8 @@ class OnnxSide:
         save(model, folder / "whole.onnx", external=True)
 
     @cached_property
-    def real(self) -> tuple[str, ...]:
-        """The names of the tensors that hold real numbers and depend on the inputs, in the order of execution.
+    def real(self) -> dict[str, int]:
+        """The tensors that hold real numbers and depend on the inputs, in the order of execution: bytes of an element.
 
         Raises:
             ModelError: onnxruntime refuses the file.
@@ -49,7 +50,7 @@ class OnnxSide:
         names = [name for step in self.graph.steps for name in step.outputs]
         session = self._session("whole.onnx", names, [])
         types = {output.name: output.type for output in session.get_outputs()}
-        return tuple(name for name in names if types.get(name) in _REAL)
+        return {name: _REAL[types[name]] for name in names if types.get(name) in _REAL}
 
     def shapes(self, case: Tensors) -> dict[str, tuple[int, ...]]:
         """Run a case and give the shape of every real tensor, without keeping their values.

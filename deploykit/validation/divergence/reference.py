@@ -22,6 +22,8 @@ Answer = tuple[str, Array, Array]
 """A tensor's key, the best that is known of it, and another run as good as the source: their distance is noise."""
 
 
+_FLOAT32 = 4
+"""Bytes of one element."""
 _NEAR = 0.1
 """How far the source's two runs may be apart in a tensor, in relation to its size; beyond, they went other ways."""
 
@@ -29,8 +31,9 @@ _NEAR = 0.1
 class Reference(ABC):
     """A model whose tensors can be asked for."""
 
-    bytes_each: int
-    """Bytes that one element of a tensor takes, in both runs together."""
+    @abstractmethod
+    def bytes_each(self, ours: int) -> int:
+        """Say how many bytes one element takes in both runs together, where the artifact's takes ``ours``."""
 
     @abstractmethod
     def match(self, graph: Graph, prints: Callable[[], Prints], case: Tensors) -> dict[str, Match]:
@@ -55,11 +58,13 @@ class Reference(ABC):
 class OnnxReference(Reference):
     """An ONNX file: run as it is, and with inputs and weights moved by one unit in the last place."""
 
-    bytes_each = 8
-
     def __init__(self, side: OnnxSide) -> None:
         """Take the file."""
         self.side = side
+
+    def bytes_each(self, ours: int) -> int:
+        """Count both runs in float32, or in float64."""
+        return 2 * max(ours, _FLOAT32)
 
     def match(self, graph: Graph, prints: Callable[[], Prints], case: Tensors) -> dict[str, Match]:
         """Match by names and structure; no values are needed."""
@@ -79,12 +84,14 @@ class OnnxReference(Reference):
 class TorchReference(Reference):
     """A PyTorch source in its child: in float64, and as it is; tensors come as files, one at a time."""
 
-    bytes_each = 12
-
     def __init__(self, session: ChildSession) -> None:
         """Take the running source."""
         self._session = session
         self._modes = ("exact", "source")
+
+    def bytes_each(self, ours: int) -> int:
+        """Count one run in float64, and one as it is."""
+        return 2 * _FLOAT32 + max(ours, _FLOAT32)
 
     def match(self, graph: Graph, prints: Callable[[], Prints], case: Tensors) -> dict[str, Match]:
         """Listen to the source in both of its runs, and match what it gives in both, by values and scopes."""

@@ -12,7 +12,7 @@ _LEAST = 1000
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """A tensor that one run gives."""
 
     name: str
@@ -22,7 +22,7 @@ class Asked:
     """Of how many elements one is kept: 1 unless the tensor alone is over the bound."""
 
 
-def windows(sizes: Mapping[str, int], bytes_each: Mapping[str, int], most: int) -> Iterator[tuple[Asked, ...]]:
+def windows(sizes: Mapping[str, int], bytes_each: Mapping[str, int], most: int) -> Iterator[tuple[Wanted, ...]]:
     """Cut tensors into windows, in order.
 
     Args:
@@ -30,7 +30,7 @@ def windows(sizes: Mapping[str, int], bytes_each: Mapping[str, int], most: int) 
         bytes_each: bytes that one element of it takes, on both sides together.
         most: bytes that one window may hold.
     """
-    window: list[Asked] = []
+    window: list[Wanted] = []
     held = 0
     for name, size in sizes.items():
         every = max(1, math.ceil(size * bytes_each[name] / most))
@@ -38,15 +38,15 @@ def windows(sizes: Mapping[str, int], bytes_each: Mapping[str, int], most: int) 
         if window and held + needs > most:
             yield tuple(window)
             window, held = [], 0
-        window.append(Asked(name, size, every))
+        window.append(Wanted(name, size, every))
         held += needs
     if window:
         yield tuple(window)
 
 
-def sampled(asked: Iterable[tuple[Asked, ...]]) -> list[str]:
+def sampled(planned: Iterable[tuple[Wanted, ...]]) -> list[str]:
     """Give the names of the tensors of which only a part is kept."""
-    return [one.name for window in asked for one in window if one.every > 1]
+    return [one.name for window in planned for one in window if one.every > 1]
 
 
 def bytes_of(text: str | int) -> int:
