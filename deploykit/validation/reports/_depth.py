@@ -11,11 +11,13 @@ from deploykit.validation.reports._words import line, number, short
 
 _MOST = 240
 """Points that a line is drawn with; of more, the largest of each group is."""
-_HEIGHT = 260
+_TOP = 16
+"""Pixels above the highest line, for its label."""
+_HEIGHT = 260 + _TOP
 _TICKS = 7
 _DECADES = 18
 _NAME = 40
-_MARK = 4
+_MARK = 3
 
 
 def depth_chart(divergence: Divergence) -> ET.Element | None:
@@ -74,10 +76,10 @@ def _across(place: int, steps: Sequence[Layer]) -> float:
 def _down(value: float, low: int, high: int) -> float:
     """Say how far down a value stands, in pixels; zero is at the bottom, what is not finite at the top."""
     if not math.isfinite(value):
-        return 0.0
+        return float(_TOP)
     if value <= 0:
         return float(_HEIGHT)
-    return _HEIGHT * min(1.0, max(0.0, (high - math.log10(value)) / (high - low)))
+    return _TOP + (_HEIGHT - _TOP) * min(1.0, max(0.0, (high - math.log10(value)) / (high - low)))
 
 
 def _grid(low: int, high: int) -> Iterator[ET.Element]:
@@ -98,10 +100,9 @@ def _points(steps: Sequence[Layer], points: Sequence[tuple[float, float]]) -> It
         told = (
             f"{line(layer.tensor)} ({line(layer.operator)}): error {number(layer.error)}, noise {number(layer.floor)}"
         )
-        mark = element(
+        yield element(
             "circle", element("title", told), cx=_percent(left), cy=f"{top:.1f}", r=str(_MARK), class_="error"
         )
-        yield mark
 
 
 def _first(
@@ -112,7 +113,7 @@ def _first(
     left, _ = points[steps.index(divergence.first)]
     at = _percent(left)
     anchor = "end" if left > _HALF else "start"
-    yield element("line", x1=at, x2=at, y1="0", y2=str(_HEIGHT), class_="limit")
+    yield element("line", x1=at, x2=at, y1=str(_TOP), y2=str(_HEIGHT), class_="limit")
     named = short(line(divergence.first.tensor), _NAME)
     yield element("text", named, x=at, y=str(_HEIGHT + 16), text_anchor=anchor, class_="fail")
 

@@ -38,7 +38,7 @@ text.fail { fill: var(--fail); }
 .grid { stroke: var(--edge); }
 .limit { stroke: var(--text); stroke-width: 3; }
 line.error { stroke: var(--fail); stroke-width: 2; }
-line.noise { stroke: var(--pass); stroke-width: 2; stroke-dasharray: 4 3; }
+line.noise { stroke: var(--pass); stroke-width: 2; }
 circle.error { fill: var(--fail); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
@@ -120,7 +120,7 @@ def _divergence(verdict: Verdict) -> Iterator[ET.Element]:
     )
     drawn = depth_chart(verdict.divergence)
     if drawn is not None:
-        said = "Error of each tensor from the first operator to the last; the dashed line is the noise of the source."
+        said = "Error of each tensor from the first operator to the last; the line without marks is the noise of the source."
         yield element("figure", element("figcaption", said), drawn, style="margin: 0")
 
 
