@@ -120,12 +120,19 @@ def show_verdict(verdict: "Verdict") -> None:
     console.print(table)
     for note in verdict.notes:
         console.print(f"[bold]note[/]      {_escaped(note)}", soft_wrap=True)
+    _facts(_diverged(verdict))
     word = "[bold green]equal[/]" if verdict.passed else "[bold red]NOT EQUAL[/]"
     console.print(
         f"{word}: {_escaped(verdict.artifact)} against {_escaped(verdict.reference)}, {verdict.values} values of "
         f"{verdict.samples} samples in {len(set(verdict.shapes))} shapes",
         soft_wrap=True,
     )
+
+
+def _diverged(verdict: "Verdict") -> Iterable[tuple[str, str]]:
+    from deploykit.validation.divergence.words import told
+
+    return told(verdict.divergence) if verdict.divergence is not None else ()
 
 
 def show_seal(made: "Seal") -> None:

@@ -123,7 +123,7 @@ class OrtSession(Session):
             if mode == "exact":
                 yield ModelError("onnxruntime has no float64 run of a float32 graph", fix="use mode moved")
             elif mode == "moved":
-                yield self._run(self._session(optimized=False), {name: _moved(one) for name, one in case.items()})
+                yield self._run(self._session(optimized=False), {name: moved(one) for name, one in case.items()})
             else:
                 yield self._run(self._session(optimized=True), dict(case))
 
@@ -216,7 +216,8 @@ def _said(error: Exception) -> str:
     return f"node {node[2] or '(no name)'} ({node[1]}): {reason}"
 
 
-def _moved(array: Array) -> Array:
+def moved(array: Array) -> Array:
+    """Give an array with each real value at a neighbouring number, up or down by chance; zeros stay."""
     if array.dtype.kind != "f":
         return array
     up = np.random.default_rng(array.size).random(array.shape) < 0.5  # noqa: PLR2004

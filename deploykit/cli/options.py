@@ -116,6 +116,15 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
+Locate = Annotated[
+    bool,
+    typer.Option(
+        "--locate", help="Say which tensor differs first; done by itself where the proof against --against fails."
+    ),
+]
+MaxMemory = Annotated[
+    str, typer.Option("--max-memory", metavar="SIZE", help="What the tensors looked at may take at a time: 500MB.")
+]
 Atol = Annotated[
     list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="A fixed tolerance in the place of the noise ratio.")
 ]

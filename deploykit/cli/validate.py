@@ -17,8 +17,10 @@ from deploykit.cli.options import (
     Json,
     Junit,
     Labels,
+    Locate,
     Markdown,
     MaxDrop,
+    MaxMemory,
     MinAgreement,
     MinSqnr,
     Rtol,
@@ -47,6 +49,8 @@ def command(
     allow_undecided: Undecided = False,
     atol: Atol = None,
     rtol: Rtol = None,
+    locate: Locate = False,
+    max_memory: MaxMemory = "1GB",
     baseline: Baseline = None,
     update_baseline: UpdateBaseline = False,
     junit: Junit = None,
@@ -64,6 +68,7 @@ def command(
     deploykit validate
     deploykit validate model.onnx
     deploykit validate model.onnx --against weights.pt --factory net.py:Net --data samples.npz
+    deploykit validate model.onnx --against weights.pt --factory net.py:Net --locate
     deploykit validate model.onnx --atol 1e-4 --atol logits=1e-3
     deploykit validate int8.onnx --against model.onnx --data val.npz --labels val.npz:y --max-drop 0.5%
     deploykit validate model.onnx --junit verdict.xml --html verdict.html --baseline last.json
@@ -82,6 +87,8 @@ def command(
             allow_undecided=allow_undecided,
             atol=atol or (),
             rtol=rtol or (),
+            locate=locate,
+            max_memory=max_memory,
             baseline=baseline,
             update_baseline=update_baseline,
             step=step,

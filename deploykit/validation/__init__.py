@@ -1,8 +1,9 @@
 """``deploykit validate``: does an artifact still answer as its source does?"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,8 +16,10 @@ from deploykit.golden import Golden
 from deploykit.validation.baseline import drift, keep
 from deploykit.validation.compare import Rules, compare
 from deploykit.validation.demand import Demand
+from deploykit.validation.divergence import MEMORY
 from deploykit.validation.evidence import SAMPLES, Size, find_golden, make_golden
 from deploykit.validation.fixed import Tolerances
+from deploykit.validation.locating import Search
 from deploykit.validation.verdict import Check, Verdict
 
 __all__ = ["Check", "Rules", "Verdict", "compare", "validate"]
@@ -37,6 +40,8 @@ def validate(  # noqa: PLR0913 - the options of the command
     rtol: Sequence[str | float] = (),
     baseline: str | Path | None = None,
     update_baseline: bool = False,
+    locate: bool = False,
+    max_memory: str | int = MEMORY,
     step: Step = silent,
     **loading: Unpack[Loading],
 ) -> Verdict:
@@ -56,6 +61,9 @@ def validate(  # noqa: PLR0913 - the options of the command
         rtol: the same in relation to the source's values; both add up.
         baseline: the file of the last run's verdict; what has moved since fails.
         update_baseline: write this verdict there instead, where it passes.
+        locate: whether to look for the first tensor that differs though all passes; where something fails and the
+            source is at hand it is looked for anyway.
+        max_memory: how much the tensors looked at may take at a time: ``1GB``, or bytes.
         step: takes a sentence about what goes on.
         loading: how to load the source, and ``data`` to use instead of synthesized inputs.
 
@@ -70,13 +78,14 @@ def validate(  # noqa: PLR0913 - the options of the command
     tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
     bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "max_drop": max_drop}
     given = {name: bound for name, bound in bounds.items() if bound is not None}
+    search = Search.of(against, asked, wanted=locate, max_memory=max_memory)
     judged = _Judged.opened(artifact, Demand(tolerances, given, labels, allow_undecided), step)
-    if against is None:
+    if search.reference is None:
         verdict = judged.by_golden(judged.golden(), asked)
-    elif (source := Artifact.open(against)).format is Format.GOLDEN:
-        verdict = judged.by_golden(source.path, asked)
+    elif search.reference.format is Format.GOLDEN:
+        verdict = judged.by_golden(search.reference.path, asked)
     else:
-        verdict = judged.by_source(source, asked, samples, seed)
+        verdict = judged.by_source(search.reference, search, samples, seed)
     return _with_baseline(verdict, baseline, update=update_baseline)
 
 
@@ -133,18 +142,23 @@ class _Judged:
         golden = Golden.read(path)
         return self._verdict(golden, f"{path.name}, recorded from {golden.source.get('path', 'its source')}", asked)
 
-    def by_source(self, source: Artifact, asked: Asked, samples: int, seed: int) -> Verdict:
+    def by_source(self, source: Artifact, search: Search, samples: int, seed: int) -> Verdict:
         """Run the source too. What is not near it by the floor of a few samples is judged by that of every sample."""
-        check_options(asked, source, self.artifact)
-        few = FLOOR_SAMPLES if samples > FLOOR_SAMPLES else None
+        check_options(search.asked, source, self.artifact)
+        few, every = (partial(Size, samples=samples, seed=seed, floor_samples=one) for one in (FLOOR_SAMPLES, None))
+        verdict = self._by_run(source, search, few) or self._by_run(source, search, every)
+        assert verdict is not None, "of every sample there is a floor"
+        return verdict
+
+    def _by_run(self, source: Artifact, search: Search, size: Callable[[Path], Size]) -> Verdict | None:
+        """Judge it, or give None where it fails and the floor was told by a few samples."""
         with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
-            golden = self._recorded(source, asked, Size(Path(folder), samples, seed, few))
-            verdict = self._verdict(golden, str(source.path), asked)
-            if verdict.passed or all(case.floor for case in golden.cases):
-                return verdict
-        with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
-            golden = self._recorded(source, asked, Size(Path(folder), samples, seed))
-            return self._verdict(golden, str(source.path), asked)
+            golden = self._recorded(source, search.asked, size(Path(folder)))
+            verdict = self._verdict(golden, str(source.path), search.asked)
+            final = verdict.passed or all(case.floor for case in golden.cases)
+            if final and self.graph is not None:
+                verdict = search.add(verdict, self.artifact.path, golden.cases, self.step)
+            return verdict if final else None
 
     def _verdict(self, golden: Golden, reference: str, asked: Asked) -> Verdict:
         rules = self.demand.rules(self.precision, golden)

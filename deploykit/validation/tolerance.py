@@ -70,6 +70,11 @@ def limit(precision: str) -> float:
     return LIMIT * (_FP16_OVER_FP32 if precision == "float16" else 1.0)
 
 
+def unit_of(dtype: str) -> float:
+    """Give the rounding of an element type, in relation to the value."""
+    return _UNIT.get(dtype, _UNIT["float32"])
+
+
 def noise_ratio(cases: Iterable[Errors], dtype: str, rounding: float = 0.0) -> Ratio:
     """Compare the errors of a candidate with those of its source, in every view.
 
@@ -89,7 +94,7 @@ class Noise:
 
     def __init__(self, dtype: str, rounding: float = 0.0) -> None:
         """Take the element type of the output, and what the runtime may add, as ``noise_ratio`` does."""
-        self._unit, self._rounding = _UNIT.get(dtype, _UNIT["float32"]), rounding
+        self._unit, self._rounding = unit_of(dtype), rounding
         self._whole = Sums()
         self._largest_error = self._largest_noise = 0.0
         self._samples: list[Sums | None] = []

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from deploykit.validation.divergence.found import Divergence
+
 
 @dataclass(frozen=True)
 class Check:
@@ -39,6 +41,8 @@ class Verdict:
     method: str
     """How the noise floor was found: ``float64`` or ``ulp``."""
     notes: tuple[str, ...] = ()
+    divergence: Divergence | None = None
+    """Where the artifact and its source part, where that was looked for."""
 
     @property
     def passed(self) -> bool:

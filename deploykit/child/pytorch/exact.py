@@ -23,18 +23,22 @@ def in_float64(model: Any) -> Iterator[None]:
         if tensor.dtype in _REAL
     }
     default = torch.get_default_dtype()
-    nodes = _named_dtypes(model)
+    nodes = [(node, node.args, node.kwargs) for node in _named_dtypes(model)]
     try:
         for tensor, _ in kept.values():
             tensor.data = tensor.data.double()
         torch.set_default_dtype(torch.float64)
-        for node in nodes:
-            node.args, node.kwargs = _swapped(node.args, _UP), _swapped(node.kwargs, _UP)
+        for node, args, kwargs in nodes:
+            node.args, node.kwargs = _swapped(args, _UP), _swapped(kwargs, _UP)
         if nodes:
             model.recompile()
         yield
     finally:
         torch.set_default_dtype(default)
+        for node, args, kwargs in nodes:
+            node.args, node.kwargs = args, kwargs
+        if nodes:
+            model.recompile()
         for tensor, dtype in kept.values():
             tensor.data = tensor.data.to(dtype)
 

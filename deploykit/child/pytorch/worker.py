@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load
 from deploykit.child.pytorch.program import program_inputs
+from deploykit.child.pytorch.taps import Heard, Wanted, described, listening, written
 from deploykit.child.pytorch.trial import as_array
 from deploykit.child.said import said
 from deploykit.errors import ModelError, UsageError
@@ -169,20 +170,59 @@ class Worker:
         Returns:
             For each case None, or the lines of the error with which the model itself failed.
         """
+        with self._arithmetic(mode):
+            return [self._run_case(read, write, mode) for read, write in cases]
+
+    def tap(self, case: str, mode: str, wanted: dict[str, tuple[str, int]] | None) -> list[Any]:
+        """Run the source on one .npz file of tensors, and listen to its modules and operations.
+
+        Args:
+            case: the file to read.
+            mode: as for ``run``.
+            wanted: a file to write for each tensor, by key, and of how many elements it keeps one.
+
+        Returns:
+            The keys of what was written; where nothing is wanted, the fields of every tensor and its fingerprint.
+
+        Raises:
+            ModelError: the source fails.
+        """
+        orders = {key: Wanted(*order) for key, order in (wanted or {}).items()}
+        hear, found = described() if wanted is None else written(orders)
+        args, kwargs = self._arguments(self._given(case, mode))
+        try:
+            with self._arithmetic(mode), torch.no_grad(), listening(self.runner, hear) as run:
+                outputs = run(*args, **kwargs)
+            for name, tensor in flatten(outputs, self.call.names).items():
+                if tensor.numel() and tensor.is_floating_point():
+                    hear(Heard(f"output {name}", "", "output", name, 0, ""), tensor)
+        except MemoryError:
+            raise
+        except Exception as error:
+            why = "give --input or --data that it takes"
+            raise ModelError("the source fails while it is listened to", fix=why, details=[said(error)]) from error
+        return found
+
+    @contextlib.contextmanager
+    def _arithmetic(self, mode: str) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             if mode == "exact":
                 stack.enter_context(in_float64(self.runner))
             if mode == "moved":
                 stack.enter_context(weights_moved(self.runner, seed=1))
-            return [self._run_case(read, write, mode) for read, write in cases]
+            yield
 
-    def _run_case(self, read: str, write: str, mode: str) -> list[str] | None:
+    def _given(self, read: str, mode: str) -> dict[str, torch.Tensor]:
         with np.load(read, allow_pickle=False) as file:
             tensors = {name: torch.from_numpy(file[name]) for name in self.call.names}
         if mode == "exact":
             tensors = {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
         if mode == "moved":
             tensors = {name: moved(value, seed=2) for name, value in tensors.items()}
+        return tensors
+
+    def _run_case(self, read: str, write: str, mode: str) -> list[str] | None:
+        tensors = self._given(read, mode)
         try:
             found = self._outputs(tensors)
         except MemoryError:

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from deploykit.validation.divergence.words import told
 from deploykit.validation.reports import Report
 from deploykit.validation.reports._chart import chart
+from deploykit.validation.reports._depth import depth_chart
 from deploykit.validation.reports._markup import element
 from deploykit.validation.reports._words import compared, figure_title, method, number, outcome, worst_first
 from deploykit.validation.verdict import Check, Verdict
@@ -35,6 +37,9 @@ text.pass { fill: var(--pass); }
 text.fail { fill: var(--fail); }
 .grid { stroke: var(--edge); }
 .limit { stroke: var(--text); stroke-width: 3; }
+line.error { stroke: var(--fail); stroke-width: 2; }
+line.noise { stroke: var(--pass); stroke-width: 2; }
+circle.error { fill: var(--fail); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; }
@@ -79,6 +84,7 @@ def _body(verdict: Verdict) -> ET.Element:
             element("h1", word, f": {verdict.artifact}"),
             _facts(verdict, checks),
             *_picture(checks),
+            *_divergence(verdict),
             element("h2", "All figures"),
             element("div", _table(checks), class_="scroll", role="region", tabindex="0", aria_label="All figures"),
             *_listed("Notes", verdict.notes),
@@ -103,6 +109,22 @@ def _picture(checks: Sequence[Check]) -> Iterator[ET.Element]:
     if drawn is not None:
         yield element("h2", "Noise ratio")
         said = "About 1 is equal. The upright mark is the limit of each output; the scale is logarithmic."
+        yield element("figure", element("figcaption", said), drawn, style="margin: 0")
+
+
+def _divergence(verdict: Verdict) -> Iterator[ET.Element]:
+    if verdict.divergence is None:
+        return
+    yield element("h2", "Where it diverges")
+    lines = told(verdict.divergence)
+    yield element(
+        "dl", *(part for word, text in lines for part in (element("dt", word or "note"), element("dd", text)))
+    )
+    drawn = depth_chart(verdict.divergence)
+    if drawn is not None:
+        said = (
+            "Error of each tensor, from the first operator to the last. The line without marks is the source's noise."
+        )
         yield element("figure", element("figcaption", said), drawn, style="margin: 0")
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from deploykit.validation.divergence.words import told
 from deploykit.validation.reports import Report
 from deploykit.validation.reports._words import compared, line, method, number, outcome, short, worst_first
 from deploykit.validation.verdict import Check, Verdict
@@ -39,6 +40,7 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     yield from _TABLE
     yield from map(_row, checks[:_ROWS])
     yield from _rest(checks)
+    yield from _divergence(verdict)
     yield from _notes(verdict.notes)
 
 
@@ -54,6 +56,12 @@ def _rest(checks: Sequence[Check]) -> Iterator[str]:
         failed = sum(not check.passed for check in rest)
         yield ""
         yield f"And {len(rest)} more, {failed} of them failed." if failed else f"And {len(rest)} more, all passed."
+
+
+def _divergence(verdict: Verdict) -> Iterator[str]:
+    for word, text in told(verdict.divergence) if verdict.divergence is not None else ():
+        yield ""
+        yield f"**{word or 'note'}** {_safe(text)}"
 
 
 def _notes(notes: Sequence[str]) -> Iterator[str]:
