@@ -15,8 +15,10 @@ from deploykit.child.prints import Print
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Case
 from deploykit.validation import validate
-from deploykit.validation.divergence.apart import aligned, apart, reshaped
+from deploykit.validation.divergence.apart import Apart, aligned, apart, reshaped
 from deploykit.validation.divergence.found import Divergence, Layer
+from deploykit.validation.divergence.graph import graph_of
+from deploykit.validation.divergence.trace import Rule, first_of, plausible
 from deploykit.validation.divergence.words import told
 from deploykit.validation.locating import Search, optimizer_differs, worst
 from deploykit.validation.reports import REPORTS
@@ -154,6 +156,31 @@ def test_a_difference_that_the_optimizer_makes_is_put_down_to_it(tmp_path: Path)
 
 def test_an_ordinary_file_is_the_same_optimized_or_not(pair: tuple[Path, Path]) -> None:
     assert not optimizer_differs(pair[0], {"x": RNG.random((2, 8)).astype(np.float32)})
+
+
+def test_a_match_by_place_is_taken_back_where_what_is_computed_from_it_agrees(pair: tuple[Path, Path]) -> None:
+    from deploykit.onnx_io import load
+
+    graph = graph_of(load(pair[0]))
+    right, wrong = (Apart(8, error, 1e-14, 1.0, unit=1e-7) for error in (1e-14, 1.0))
+    for how, kept in (("scope", "acdy"), ("name", "abcdy")):
+        matches = {name: (name, how) for name in "abcdy"}
+        found = {name: wrong if name == "b" else right for name in "abcdy"}
+        assert "".join(plausible(graph, matches, found, Rule(10.0))) == kept
+        assert "b" in plausible(graph, matches, dict.fromkeys("bdy", wrong), Rule(10.0))
+
+
+def test_a_little_over_the_limit_is_not_first_where_much_more_begins_later() -> None:
+    coarse, fault = layer("sum", 15.0), layer("fault", 1e5, 1e4)
+    assert first_of([coarse, fault], Rule(10.0)) is fault
+    assert first_of([coarse, layer("rest", 20.0)], Rule(10.0)) is coarse
+    assert first_of([layer("early", 400.0, 400.0), fault], Rule(10.0)) == layer("early", 400.0, 400.0)
+
+
+def test_of_what_is_quantized_the_first_that_makes_the_error_much_larger_counts() -> None:
+    steps = [layer("a", 4.0), layer("b", 11.0, 2.0), layer("c", 90.0, 8.0), layer("d", 95.0, 1.1)]
+    assert first_of(steps, Rule.of("int8")) is steps[2]
+    assert first_of(steps[:2], Rule.of("int8")) is None
 
 
 def layer(tensor: str, ratio: float, growth: float = 1.0, **more: object) -> Layer:

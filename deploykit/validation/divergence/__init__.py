@@ -27,7 +27,7 @@ from deploykit.validation.divergence.onnx_side import OnnxSide
 from deploykit.validation.divergence.reference import OnnxReference, Reference, TorchReference
 from deploykit.validation.divergence.scopes import ALIKE
 from deploykit.validation.divergence.structure import Match
-from deploykit.validation.divergence.trace import Rule, ancestors, first_of, trace, unmatched
+from deploykit.validation.divergence.trace import Rule, ancestors, first_of, plausible, trace, unmatched
 from deploykit.validation.divergence.windows import Wanted, bytes_of, sampled, windows
 
 __all__ = ["Divergence", "Layer", "bytes_of", "locatable", "locate"]
@@ -120,7 +120,11 @@ class _Search:
 
     def run(self, rule: Rule) -> Divergence:
         matches = {name: match for name, match in self._matches().items() if name in self._sizes}
-        found = self._compared(matches)
+        compared = self._compared(matches)
+        found = plausible(self.ours.graph, matches, compared, rule)
+        if len(found) < len(compared):
+            taken = len(compared) - len(found)
+            self.notes.append(f"not matched after all, as what is computed from them agrees: {taken} tensors")
         layers = trace(self.ours.graph, matches, found, rule)
         first = first_of(layers, rule)
         return Divergence(

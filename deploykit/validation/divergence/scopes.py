@@ -15,6 +15,8 @@ from deploykit.validation.divergence.structure import Match
 
 ALIKE = 1e-3
 """How far fingerprints of the same tensor may be apart: it only has to be known again, errors are judged later."""
+_TIGHT = 1e-5
+"""How far they are apart where nothing is wrong; a normalization may change its input by little more."""
 
 _FOLDED = re.compile(r"BatchNorm|InstanceNorm|Dropout|Identity")
 """Classes of modules that a converter may work into the weights of the module before, or leave out."""
@@ -125,13 +127,18 @@ class _Scopes:
             self._take(tap.name, tap, "name")
 
     def by_value(self, tap: Tap, names: Sequence[str]) -> None:
-        """Match the last of these tensors that is alike, in the same layout before another."""
-        if tap.key in self.taken:
+        """Match the last of these tensors that is alike; very much alike, and in the same layout, before others."""
+        if self._known(tap):
             return
-        alike = [name for name in names if name not in self.same and tap.print.distance(self.prints[name]) <= ALIKE]
-        straight = [name for name in alike if tap.print.laid_out_as(self.prints[name], ALIKE)]
-        for name in (straight or alike)[:1]:
-            self._take(name, tap, "scope")
+        far = {name: tap.print.distance(self.prints[name]) for name in names if name not in self.same}
+        alike = [name for name in far if far[name] <= ALIKE]
+        best = min(
+            alike,
+            key=lambda name: (not tap.print.laid_out_as(self.prints[name], ALIKE), far[name] > _TIGHT),
+            default=None,
+        )
+        if best is not None:
+            self._take(best, tap, "scope")
 
     def anywhere(self, taps: Sequence[Tap]) -> None:
         """Match what is left by values alone: the tensor that is nearest, in the same layout before another."""

@@ -61,6 +61,41 @@ def trace(graph: Graph, matches: Mapping[str, Match], found: Mapping[str, Apart]
     return tuple(layers)
 
 
+def plausible(graph: Graph, matches: Mapping[str, Match], found: Mapping[str, Apart], rule: Rule) -> dict[str, Apart]:
+    """Take back the matches that can't be: far apart, while what is computed from them agrees.
+
+    What has the same name is the same tensor. But additions, say, are matched by their order where nothing agrees, and
+    a converter may add up in another one.
+    """
+    readers: dict[str, list[Step]] = {}
+    for step in graph.steps:
+        for name in filter(None, step.inputs):
+            readers.setdefault(name, []).append(step)
+    ratios = {name: apart.ratio(rule.quantum) for name, apart in found.items()}
+    kept = dict(found)
+    for name in [name for step in graph.steps[::-1] for name in step.outputs if name in found]:
+        later = [ratios[one] for one in _after(name, readers, kept)]
+        agrees = bool(later) and min(later) <= rule.limit and ratios[name] > COARSE * max(1.0, min(later))
+        if matches[name][1] != "name" and ratios[name] > rule.limit and agrees:
+            del kept[name]
+    return kept
+
+
+def _after(name: str, readers: Mapping[str, Sequence[Step]], known: Collection[str]) -> Iterator[str]:
+    """Give the nearest tensors with a counterpart that are computed from a tensor."""
+    seen: set[str] = set()
+    ahead = [one for step in readers.get(name, ()) for one in step.outputs]
+    while ahead:
+        here = ahead.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        if here in known:
+            yield here
+        else:
+            ahead += [one for step in readers.get(here, ()) for one in step.outputs]
+
+
 def _growth(ratio: float, before: float) -> float:
     if before == float("inf"):
         return 1.0

@@ -122,9 +122,7 @@ def _divergence(verdict: Verdict) -> Iterator[ET.Element]:
     )
     drawn = depth_chart(verdict.divergence)
     if drawn is not None:
-        said = (
-            "Error of each tensor, from the first operator to the last. The line without marks is the source's noise."
-        )
+        said = "Error of each tensor from first to last; the line without marks is the noise of the source."
         yield element("figure", element("figcaption", said), drawn, style="margin: 0")
 
 
