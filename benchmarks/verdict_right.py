@@ -11,6 +11,7 @@ from unittest import mock
 from benchmarks import verdict_files as files
 from benchmarks.verdict_exports import Export, export
 from benchmarks.verdict_ready import Ready
+from deploykit.tensors import TensorSpec
 
 TORCHSCRIPT = tuple(range(13, 21))
 DYNAMO = (18, 20, 22)
@@ -82,7 +83,7 @@ def bases(right: Ready) -> dict[str, Path]:
 
 
 def _other_goldens(right: Ready, base: Mapping[str, Path]) -> Iterator[Right]:
-    """Judge by goldens of other inputs, and by one of a conversion with the batch fixed."""
+    """Judge by goldens of other inputs, and by one of a conversion with all sizes fixed."""
     from deploykit import convert
 
     for seed in SEEDS:
@@ -92,8 +93,10 @@ def _other_goldens(right: Ready, base: Mapping[str, Path]) -> Iterator[Right]:
             yield Right("other golden", f"{name}, seed {seed}", partial(files.copied, path), golden)
         best = partial(files.optimized, right.onnx, "ALL")
         yield Right("other golden", f"onnxruntime's own, seed {seed}", best, golden)
-    target = right.onnx.with_name(f"{right.kind.name}.static.onnx")
-    golden = convert(right.weights, target, static=True, **right.loading).golden
+    fixed = {"batch": 1, **right.kind.sizes[0]}
+    specs = [TensorSpec.parse(text) for text in right.kind.inputs]
+    loading = {**right.loading, "inputs": [str(TensorSpec(one.name, one.dtype, one.sized(fixed))) for one in specs]}
+    golden = convert(right.weights, right.onnx.with_name(f"{right.kind.name}.static.onnx"), **loading).golden
     for how in (
         Export(dynamo=False, opset=17, batch=1, static=True),
         Export(dynamo=True, opset=20, batch=1, static=True),
