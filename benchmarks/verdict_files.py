@@ -36,19 +36,33 @@ def halved(source: Path, block: tuple[str, ...], target: Path) -> None:
     import onnx
     from onnxruntime.transformers import float16
 
-    kept = [*float16.DEFAULT_OP_BLOCK_LIST, *_CRASHING, *block]
+    kept = [*float16.DEFAULT_OP_BLOCK_LIST, *block]
     made = float16.convert_float_to_float16(onnx.load(source), keep_io_types=True, op_block_list=kept)
     onnx.save(made, target)
 
-
-_CRASHING = ("LSTM", "GRU", "RNN")
-"""onnxruntime 1.31 ends with a segmentation fault where it loads one of these in float16."""
 
 BLOCKED: tuple[tuple[str, ...], ...] = (
     (),
     ("Softmax", "LayerNormalization", "InstanceNormalization", "LogSoftmax", "BatchNormalization"),
 )
 """Operators that stay in float32, beside those that the converter leaves so."""
+
+
+def stored(source: Path, target: Path) -> None:
+    """Keep the weights in float16, and compute in float32."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(source)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims:
+            own, half = tensor.name, f"{tensor.name}.half"
+            array = numpy_helper.to_array(tensor).clip(-65504, 65504).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(array, half))
+            casts.append(helper.make_node("Cast", [half], [own], to=onnx.TensorProto.FLOAT))
+    _replace(model.graph.node, [*casts, *model.graph.node])
+    onnx.save(model, target)
 
 
 def inferred(source: Path, target: Path) -> None:

@@ -1,5 +1,7 @@
 """A net of the benchmark of verdicts made ready: trained, converted and proved, and run on inputs as it gets in use."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,6 +147,20 @@ def session(model: bytes | str, level: str = "ORT_ENABLE_ALL") -> Any:
     options.intra_op_num_threads = 1
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def load(path: Path, *, apart: bool) -> None:
+    """Load a file, first in a process apart where onnxruntime may die of it: 1.31 does of some that are in float16.
+
+    Raises:
+        RuntimeError: onnxruntime refuses it, or dies.
+    """
+    code = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
+    if apart:
+        ran = subprocess.run([sys.executable, "-c", code, str(path)], check=False, capture_output=True, text=True)
+        if ran.returncode:
+            raise RuntimeError(f"onnxruntime exits with {ran.returncode}: {ran.stderr.strip().rpartition(':')[2]}")
+    session(str(path))
 
 
 def run(running: Any, case: Tensors) -> Answer:

@@ -55,6 +55,8 @@ def rights(right: Ready, base: Mapping[str, Path], *, goldens: bool = True) -> I
     for (name, path), block in product(base.items(), files.BLOCKED):
         words = f"{name}, in float32: {', '.join(block) or 'nothing'}"
         yield made(HALVED, words, partial(files.halved, path, block))
+    for name, path in base.items():
+        yield made(HALVED, f"{name}, weights only", partial(files.stored, path))
     for (name, path), count in product(base.items(), THREADS):
         within = partial(threads, count)
         yield Right("threads", f"{name}, {count}", partial(files.copied, path), right.golden, within)
@@ -109,10 +111,11 @@ def threads(count: int) -> AbstractContextManager[object]:
     """Let every session of onnxruntime have so many threads, whoever makes it."""
     import onnxruntime
 
+    own = onnxruntime.SessionOptions
+
     def options() -> object:
-        made = _OPTIONS()
+        made = own()
         made.intra_op_num_threads = count
         return made
 
-    _OPTIONS = onnxruntime.SessionOptions  # noqa: N806
     return mock.patch.object(onnxruntime, "SessionOptions", options)

@@ -25,8 +25,8 @@ from benchmarks.verdict_files import optimized
 from benchmarks.verdict_graphs import KINDS as FAULTS
 from benchmarks.verdict_inputs import KINDS as NETS
 from benchmarks.verdict_peers import Peers
-from benchmarks.verdict_ready import Ready, ready, session
-from benchmarks.verdict_right import bases, rights
+from benchmarks.verdict_ready import Ready, load, ready
+from benchmarks.verdict_right import HALVED, bases, rights
 from benchmarks.verdict_table import about, show
 from benchmarks.verdict_trials import Found, Plot, attempt, trials
 
@@ -84,7 +84,7 @@ def try_right(right: Ready, peers: Peers, files: Mapping[str, Path], found: Foun
     for one in itertools.islice(rights(right, files, goldens=asked.every == 1), 0, None, asked.every):
         try:
             one.make(path)
-            session(str(path))
+            load(path, apart=one.kind == HALVED)
         except Exception as error:  # noqa: BLE001 - they have no class in common
             found.unmade.append(f"{one.kind}, {one.where}: {type(error).__name__} {str(error).strip()[:200]}")
             continue
