@@ -1,12 +1,11 @@
 """A divergence in words: a few lines for a terminal, the same for every report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from deploykit.validation.divergence.found import Divergence, Layer
 from deploykit.validation.divergence.trace import GROWS
 
 _SHOWN = 3
-_LONG = 100
 
 
 def told(divergence: Divergence) -> tuple[tuple[str, str], ...]:
@@ -77,12 +76,16 @@ def _after(divergence: Divergence, first: Layer) -> str:
     worse = sorted((layer for layer in over if layer.growth >= GROWS), key=lambda one: -one.growth)
     end = f"to a noise ratio of {over[-1].ratio:.3g} at '{over[-1].tensor}'"
     if not worse:
-        return f"{_count(len(over), 'later tensor')} only pass it on, {end}"
+        return f"{_passed(len(over))}, {end}"
     named = ", ".join(f"{_short(layer)} x{layer.growth:.3g}" for layer in worse[:_SHOWN])
     more = f" and {len(worse) - _SHOWN} more" if len(worse) > _SHOWN else ""
     verb = "amplifies" if len(worse) == 1 else "amplify"
-    rest = f"{_count(len(over) - len(worse), 'later tensor')} only pass it on, " if len(over) > len(worse) else ""
+    rest = f"{_passed(len(over) - len(worse))}, " if len(over) > len(worse) else ""
     return f"{named}{more} {verb} it; {rest}{end}"
+
+
+def _passed(number: int) -> str:
+    return "1 later tensor only passes it on" if number == 1 else f"{number} later tensors only pass it on"
 
 
 def _short(layer: Layer) -> str:
@@ -91,9 +94,3 @@ def _short(layer: Layer) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def sentence(divergence: Divergence) -> str:
-    """Tell it in one sentence, for a place where there is room for no more."""
-    lines: Sequence[tuple[str, str]] = told(divergence)
-    return "; ".join(text if word in ("", "diverges") else f"{word}: {text}" for word, text in lines[:2])
