@@ -185,12 +185,25 @@ def _converted(work: Work, target: Path, stage: Staging) -> Conversion:
         failures.append(f"{trial.way}: exported, but not the same model: {_worst(verdict)}")
         ways = ways[ways.index(trial.way) + 1 :]
         if not ways:
+            verdict, where = _located(work, trial, verdict, stage.folder / target.name)
             raise NotEquivalent(
                 f"{target.name} does not answer as {work.source.path} does; nothing was written",
                 fix=_ways_out(work, trial.golden.signature),
-                details=failures,
+                details=[*failures, *where],
                 verdict=verdict,
             )
+
+
+def _located(work: Work, trial: Trial, verdict: Verdict, file: Path) -> tuple[Verdict, list[str]]:
+    """Find where the file and its source part, where that can be found, and say it."""
+    from deploykit.validation.divergence import MEMORY
+    from deploykit.validation.divergence.words import told
+    from deploykit.validation.locating import Search
+
+    search = Search(work.source, work.asked, wanted=False, max_bytes=MEMORY)
+    verdict = search.add(verdict, file, trial.golden.cases, work.step)
+    lines = told(verdict.divergence) if verdict.divergence is not None else ()
+    return verdict, [f"{word:9} {text}" for word, text in lines]
 
 
 def _tried(work: Work, ways: list[str], failures: list[str], stage: Staging, target: Path) -> Trial:

@@ -119,7 +119,7 @@ def test_a_branch_that_a_trace_keeps_is_found(tmp_path: Path) -> None:
     torch.save(Longer().state_dict(), tmp_path / "net.pt")
     options = ("--factory", f"{ROOT / 'tests' / 'zoo_refused.py'}:Longer", "--input", "x:float32[batch,seq,4]")
     ran = deploykit("convert", "net.pt", *options, "--exporter", "torchscript", cwd=tmp_path)
-    assert_refused(ran, 1, "does not answer as", "--shapes")
+    assert_refused(ran, 1, "does not answer as", "--shapes", "diverges  first at node")
     assert listing(tmp_path) == {"net.pt"}
     ran = deploykit("convert", "net.pt", *options, "--exporter", "torchscript", "--shapes", "seq=4,7,16", cwd=tmp_path)
     assert ran.code == 0, ran.err

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from deploykit import workspace
 from deploykit.artifact import Artifact, Format
@@ -16,13 +16,18 @@ from deploykit.golden import Golden
 from deploykit.validation.baseline import drift, keep
 from deploykit.validation.compare import Rules, compare
 from deploykit.validation.demand import Demand
-from deploykit.validation.divergence import MEMORY
 from deploykit.validation.evidence import SAMPLES, Size, find_golden, make_golden
 from deploykit.validation.fixed import Tolerances
-from deploykit.validation.locating import Search
 from deploykit.validation.verdict import Check, Verdict
 
+if TYPE_CHECKING:
+    from deploykit.validation.locating import Search
+
 __all__ = ["Check", "Rules", "Verdict", "compare", "validate"]
+
+
+MEMORY = "1GB"
+"""What the tensors may take at a time where the first divergence is looked for."""
 
 
 def validate(  # noqa: PLR0913 - the options of the command
@@ -78,15 +83,24 @@ def validate(  # noqa: PLR0913 - the options of the command
     tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
     bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "max_drop": max_drop}
     given = {name: bound for name, bound in bounds.items() if bound is not None}
-    search = Search.of(against, asked, wanted=locate, max_memory=max_memory)
+    search = _search(against, asked, locate=locate, max_memory=max_memory)
     judged = _Judged.opened(artifact, Demand(tolerances, given, labels, allow_undecided), step)
-    if search.reference is None:
+    if search is None or search.reference is None:
         verdict = judged.by_golden(judged.golden(), asked)
     elif search.reference.format is Format.GOLDEN:
         verdict = judged.by_golden(search.reference.path, asked)
     else:
         verdict = judged.by_source(search.reference, search, samples, seed)
     return _with_baseline(verdict, baseline, update=update_baseline)
+
+
+def _search(against: str | Path | None, asked: Asked, *, locate: bool, max_memory: str | int) -> "Search | None":
+    """Settle how to look for the first divergence; a verdict by the golden alone, which is quick, needs none of it."""
+    if against is None and not locate and max_memory == MEMORY:
+        return None
+    from deploykit.validation.locating import Search
+
+    return Search.of(against, asked, wanted=locate, max_memory=max_memory)
 
 
 FLOOR_SAMPLES = 8
@@ -142,7 +156,7 @@ class _Judged:
         golden = Golden.read(path)
         return self._verdict(golden, f"{path.name}, recorded from {golden.source.get('path', 'its source')}", asked)
 
-    def by_source(self, source: Artifact, search: Search, samples: int, seed: int) -> Verdict:
+    def by_source(self, source: Artifact, search: "Search", samples: int, seed: int) -> Verdict:
         """Run the source too. What is not near it by the floor of a few samples is judged by that of every sample."""
         check_options(search.asked, source, self.artifact)
         few, every = (partial(Size, samples=samples, seed=seed, floor_samples=one) for one in (FLOOR_SAMPLES, None))
@@ -150,7 +164,7 @@ class _Judged:
         assert verdict is not None, "of every sample there is a floor"
         return verdict
 
-    def _by_run(self, source: Artifact, search: Search, size: Callable[[Path], Size]) -> Verdict | None:
+    def _by_run(self, source: Artifact, search: "Search", size: Callable[[Path], Size]) -> Verdict | None:
         """Judge it, or give None where it fails and the floor was told by a few samples."""
         with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
             golden = self._recorded(source, search.asked, size(Path(folder)))

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from deploykit.validation.divergence.found import Divergence
+if TYPE_CHECKING:
+    from deploykit.validation.divergence.found import Divergence
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Verdict:
     method: str
     """How the noise floor was found: ``float64`` or ``ulp``."""
     notes: tuple[str, ...] = ()
-    divergence: Divergence | None = None
+    divergence: "Divergence | None" = None
     """Where the artifact and its source part, where that was looked for."""
 
     @property
