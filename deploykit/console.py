@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deploykit.inspection import Inspection
     from deploykit.listing import Listed
     from deploykit.sealing import Seal, Verification
-    from deploykit.validation.verdict import Verdict
+    from deploykit.validation.verdict import Check, Verdict
 
 _WIDE = 160
 
@@ -113,20 +113,29 @@ def show_verdict(verdict: "Verdict") -> None:
             *((_number(check.value), _number(check.limit)) if check.rule.startswith("noise ratio") else ("", "")),
             _number(check.figures.get("max_abs")),
             _number(check.figures.get("sqnr")),
-            "[green]pass[/]" if check.passed else "[red]FAIL[/]",
-            _escaped(check.why),
+            _result(check),
+            _escaped(check.why if check.rule.startswith("noise ratio") else f"{check.why} ({check.rule})"),
         )
     console = _console()
     console.print(table)
     for note in verdict.notes:
         console.print(f"[bold]note[/]      {_escaped(note)}", soft_wrap=True)
     _facts(_diverged(verdict))
-    word = "[bold green]equal[/]" if verdict.passed else "[bold red]NOT EQUAL[/]"
+    equal = "within its budget" if verdict.lossy else "equal"
+    word = f"[bold green]{equal}[/]" if verdict.passed else "[bold red]NOT EQUAL[/]"
+    if verdict.undecided:
+        word = "[bold yellow]UNDECIDED[/]"
     console.print(
         f"{word}: {_escaped(verdict.artifact)} against {_escaped(verdict.reference)}, {verdict.values} values of "
         f"{verdict.samples} samples in {len(set(verdict.shapes))} shapes",
         soft_wrap=True,
     )
+
+
+def _result(check: "Check") -> str:
+    if check.undecided:
+        return "[yellow]undecided[/]"
+    return "[green]pass[/]" if check.passed else "[red]FAIL[/]"
 
 
 def _diverged(verdict: "Verdict") -> Iterable[tuple[str, str]]:

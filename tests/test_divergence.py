@@ -10,6 +10,8 @@ from deploykit.artifact import Artifact
 from deploykit.backends import Asked
 from deploykit.errors import UsageError
 from deploykit.validation.divergence import Divergence, bytes_of, locatable, locate
+from deploykit.validation.divergence.apart import apart
+from deploykit.validation.tolerance import LIMIT
 from tests.conftest import Once
 
 pytest.importorskip("torch")
@@ -259,3 +261,18 @@ def test_no_amount_of_memory_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="memory") as refused:
         bytes_of(text)
     assert "--max-memory 1GB" in refused.value.fix[0]
+
+
+def test_what_a_mask_fills_in_does_not_hide_the_errors_beside_it() -> None:
+    exact = np.random.default_rng(0).standard_normal((4, 6, 6))
+    exact[:, :, 4:] = -1e9
+    own = exact.astype(np.float32)
+    wrong = own.copy()
+    wrong[:, :, :4] *= np.float32(1 + 1e-3)
+    assert apart(exact, own, own).ratio() < LIMIT
+    assert apart(exact, own, wrong).ratio() > 100 * LIMIT
+    other = own.copy()
+    other[0, 0, 5] = 0.1
+    assert apart(exact, own, other).ratio() == np.inf, "what was filled in is not"
+    one_hot = np.eye(6)
+    assert apart(one_hot, one_hot, one_hot * 1.01).ratio() > LIMIT, "zeros beside a one are no rest"

@@ -111,6 +111,15 @@ def test_an_int8_file_against_itself_is_equal_by_the_noise_ratio(quantized: Path
     assert rules(ran.json) == ["noise"]
 
 
+def test_a_fixed_tolerance_judges_an_int8_file_too(quantized: Path) -> None:
+    data = ("--data", quantized / "digits_val.npz", "--samples", "20", "--against", quantized / "digits.onnx")
+    ran = deploykit("validate", quantized / "int8.onnx", *data, "--atol", "1e-9", "--json", cwd=quantized)
+    assert ran.code == 1
+    assert [check["rule"] for check in ran.json["checks"]] == ["within 1e-09"]
+    ran = deploykit("validate", quantized / "int8.onnx", *data, "--atol", "100", "--json", cwd=quantized)
+    assert ran.code == 0, ran.out
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -118,7 +127,8 @@ def test_an_int8_file_against_itself_is_equal_by_the_noise_ratio(quantized: Path
         (("--data", "digits_val.npz", "--labels", "digits_val.npz:z"), "z"),
         (("--data", "digits_val.npz", "--labels", "few.npy"), "7 labels for 32 samples"),
         (("--max-drop", "much"), "--max-drop 0.5%"),
-        (("--min-agreement", "1.5"), "min_agreement"),
+        (("--data", "digits_val.npz", "--max-drop", "0.5%"), "nothing says what is right"),
+        (("--min-agreement", "1.5"), "--min-agreement is 1.5"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -305,3 +305,12 @@ def test_samples_of_images_differ_in_brightness_contrast_and_coarseness() -> Non
     assert means.min() < -1
     assert spreads.max() > 2 * spreads.min()
     assert steps.min() < 0.6 * np.median(steps), "neighbours in a coarse image are alike"
+
+
+def test_numbers_that_go_into_a_quantizer_are_within_its_range() -> None:
+    weights: dict[str, Any] = {"scale": np.asarray(1 / 255, np.float32), "zero": np.asarray(0, np.uint8)}
+    body = "q = QuantizeLinear(x, scale, zero) y = DequantizeLinear(q, scale, zero)"
+    x = flat(made(graph("float[B,3,16,16] x", body, **weights), "x:float32[B,3,16,16]"), "x")
+    assert 0 <= x.min() < 0.1
+    assert 0.9 < x.max() <= 1
+    assert np.isin(x, (0, 1)).mean() < 0.4

@@ -222,7 +222,9 @@ def moved(array: Array) -> Array:
         return array
     up = np.random.default_rng(array.size).random(array.shape) < 0.5  # noqa: PLR2004
     towards = np.where(up, np.inf, -np.inf).astype(array.dtype)
-    return np.where(array == 0, array, np.nextafter(array, towards))
+    with np.errstate(over="ignore"):  # a mask of the largest number moves to infinity, and is put back
+        near = np.nextafter(array, towards)
+    return np.where((array == 0) | ~np.isfinite(near), array, near)
 
 
 def _is_sigmoid(value: Any) -> bool:

@@ -132,8 +132,8 @@ Rtol = Annotated[
     list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="The same in relation to the source's values.")
 ]
 MinAgreement = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="SHARE", help="Share of the decisions that must stay; int8 is judged so: 0.99."),
+    str | None,
+    typer.Option(metavar="SHARE", help="Share of the decisions that must stay; int8 is judged so: 0.99 or 99%."),
 ]
 MinSqnr = Annotated[float | None, typer.Option(metavar="DB", help="Signal to quantization noise that must stay.")]
 MaxDrop = Annotated[

@@ -80,7 +80,7 @@ def command(
             against,
             samples=taken.samples,
             seed=taken.seed,
-            min_agreement=min_agreement,
+            min_agreement=_share("--min-agreement", min_agreement),
             min_sqnr=min_sqnr,
             max_drop=_share("--max-drop", max_drop),
             labels=labels,

@@ -77,7 +77,7 @@ def table_hashes(model: Model) -> dict[str, str]:
     }
 
 
-_TABLES = {"Gather": (0,), "EmbedLayerNormalization": (2, 3, 4)}
+_TABLES = {"Gather": (0,), "Slice": (0,), "EmbedLayerNormalization": (2, 3, 4)}
 """The inputs of an operator that are tables; the second is what onnxruntime fuses three of the first into."""
 _SMALLEST, _LARGEST = 6e-8, 65504.0
 """Of float16: converters clip to the one, and push what is under the other up to it or down to zero."""

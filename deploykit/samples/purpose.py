@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.samples.roles import Choice, Ids, Lengths, Mask, Normal, Positions, Positive, Role, Scaled, Table, Whole
+from deploykit.samples.roles import (
+    Choice,
+    Ids,
+    Lengths,
+    Mask,
+    Normal,
+    Positions,
+    Positive,
+    Role,
+    Scaled,
+    Table,
+    Whole,
+    Within,
+)
 from deploykit.samples.trace import Use, constant, number, size_of, uses
 from deploykit.tensors import Array, Dim, TensorSpec
 
@@ -54,7 +67,7 @@ def role_of(model: "ir.Model", spec: TensorSpec, inputs: Sequence[TensorSpec]) -
         return _integer(spec, words, trail, inputs)
     if spec.dtype == "bool":
         return _mask(spec, trail) or Choice((1.0, 0.0))
-    return _ids(trail) or _mask(spec, trail) or _scaled(trail) or Normal()
+    return _ids(trail) or _mask(spec, trail) or _quantized(trail) or _scaled(trail) or Normal()
 
 
 def tables(model: "ir.Model", spec: TensorSpec) -> tuple[Table, ...]:
@@ -188,6 +201,20 @@ def _compared(trail: list[Use]) -> tuple[float, ...]:
 
 def _scaled(trail: list[Use]) -> Role | None:
     return next((role for role in map(_arithmetic, trail) if role is not None), None)
+
+
+def _quantized(trail: list[Use]) -> Role | None:
+    """Read off the range of the numbers that go into QuantizeLinear at once: what is over it is cut off there."""
+    use = next((use for use in trail if use.node.op_type == "QuantizeLinear" and use.index == 0), None)
+    if use is None or use.shift.any():
+        return None
+    scale, point = number(use.node.inputs[1]), use.node.inputs[2] if len(use.node.inputs) > 2 else None  # noqa: PLR2004
+    zero = constant(point) if point is not None else np.zeros((), np.uint8)
+    if scale is None or zero is None or zero.size != 1 or zero.dtype.kind not in "iu":
+        return None
+    steps = np.iinfo(zero.dtype)
+    low, high = ((limit - float(zero.reshape(-1)[0])) * scale for limit in (steps.min, steps.max))
+    return Within(low, high)
 
 
 def _arithmetic(use: Use) -> Role | None:

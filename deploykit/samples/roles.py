@@ -152,6 +152,19 @@ class Whole:
         return np.asarray(np.clip(np.rint(middle + size * draw.noise(case, shape)), self.low, self.high))
 
 
+@dataclass(frozen=True)
+class Within:
+    """Numbers from ``low`` to ``high``, of which a quantizer cuts off the rest."""
+
+    low: float
+    high: float
+
+    def one(self, draw: Draw, case: int, shape: tuple[int, ...]) -> Array:
+        """Give the array of one case: noise about the middle, four deviations wide."""
+        middle, size = (self.low + self.high) / 2, (self.high - self.low) / 4
+        return np.asarray(np.clip(middle + size * draw.noise(case, shape), self.low, self.high))
+
+
 @dataclass(frozen=True, eq=False)
 class Scaled:
     """Numbers that the model itself brings to the unit normal distribution."""

@@ -45,13 +45,16 @@ def covering(
 ) -> list[dict[str, int]]:
     """Add a case with a batch so large that every row of the tables is looked up, where there are not too many.
 
+    Where numbers go in that take next to nothing, it has 32 samples at least: each more is another that may open a
+    unit which is shut for all of those before.
+
     Args:
         model: the graph.
         inputs: the inputs by their names in the graph.
         plan: for each case the size of every dynamic axis.
         batch_axis: which axis counts samples.
     """
-    needed = 0
+    needed = CROWD if _takes_little(inputs, {**plan[0], batch_axis: CROWD}) else 0
     for spec in inputs:
         one = math.prod(spec.sized({**plan[0], batch_axis: 1}))
         dealt = sum(math.prod(spec.sized(case)) for case in plan)
@@ -59,6 +62,17 @@ def covering(
         if batch_axis in spec.dims and dealt < rows <= MOST_ROWS:
             needed = max(needed, math.ceil((rows - dealt) / one))
     return [*map(dict, plan), *([{**plan[0], batch_axis: needed}] if needed else [])]
+
+
+CROWD = 32
+"""Samples of the case that is added where they are small."""
+_LITTLE = 2 << 20
+"""Bytes that they may take together."""
+
+
+def _takes_little(inputs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> bool:
+    numbers = any(spec.dtype.startswith("float") for spec in inputs)
+    return numbers and sum(4 * math.prod(spec.sized(sizes)) for spec in inputs) <= _LITTLE
 
 
 def coverage(model: "ir.Model", inputs: Sequence[TensorSpec], cases: Sequence[Tensors]) -> tuple[str, ...]:

@@ -65,11 +65,11 @@ class Budget:
             value = getattr(self, name)
             if not least <= value < 1:
                 raise UsageError(
-                    f"{name} is {value}, and must be from 0 to just under 1",
-                    fix="no number of samples proves 1; write 99% as 0.99",
+                    f"--{name.replace('_', '-')} is {value:g}, and must be from 0 to just under 1",
+                    fix="write 99% as 0.99 or 99%; 1 is more than any number of samples proves",
                 )
         if math.isnan(self.min_sqnr):
-            raise UsageError("min_sqnr is not a number", fix="a number of dB, as 20")
+            raise UsageError("--min-sqnr is not a number", fix="a number of dB, as 20")
 
     @classmethod
     def of(cls, precision: str) -> "Budget":
@@ -106,6 +106,8 @@ def judge_agreement(found: Agreed, budget: Budget) -> Outcome:
         why += f"; the class is in the first five in {found.top5.value:.2%}"
     if found.samples:
         why += f"; samples {', '.join(map(str, found.samples[:_SHOWN]))}{', ...' if found.samples[_SHOWN:] else ''}"
+    if found.top1.total:
+        why += f"; {rate:.4g} agree, at 95% {interval}"
     kept = reaches(found.top1, budget.min_agreement)
     if found.classes == 1 and kept is not False:
         one = f"the source decides alike on all {found.top1.total} samples, as a constant would: it needs others"
@@ -180,7 +182,8 @@ def _doubt(found: Faithful, budget: Budget) -> tuple[str, int | None]:
 def _undecided(needed: int | None) -> str:
     if needed is None:
         return "undecided: too near to the bound for any number of samples to tell"
-    return f"undecided: needs about {_round_up(needed):,} samples"
+    count = _round_up(needed)
+    return f"undecided: needs about {count:,} samples (--data with as many, --samples {count}; or --allow-undecided)"
 
 
 def _round_up(count: int) -> int:

@@ -62,8 +62,17 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
     if any(map(_may_be_coarse, judged)):
         judged = _judge_finer(golden, session, judged, rules)
     judged += tables_check(golden.tables, session.tables)
+    lost: list[Check] = []
     if run.losses is not None and run.samples and (rules.asked or not all(check.passed for check in judged)):
-        judged = run.losses.checks()
+        fixed = [check for check in judged if rules.tolerances.of(check.what) is not None]
+        spoken_for = {check.what for check in fixed} if not rules.asked else set()
+        figures = {check.what: check.figures for check in judged}
+        lost = [
+            replace(check, figures={**figures.get(check.what, {}), **check.figures})
+            for check in run.losses.checks()
+            if check.what not in spoken_for
+        ]
+        judged = [*fixed, *lost]
     return Verdict(
         artifact,
         reference,
@@ -73,6 +82,7 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
         shapes=tuple(run.shapes) or golden.shapes,
         method=golden.method,
         notes=golden.notes,
+        lossy=bool(lost),
     )
 
 
@@ -169,6 +179,8 @@ def _same(kind: str, ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -
         order = ", ".join(spec.name for spec in theirs)
         return Check(kind, passed=False, rule=rule, why=f"in another order: {order}")
     wrong = [f"{one} became {by_name[one.name]}" for one in ours if not _fits(one, by_name[one.name])]
+    if any(one.dtype == "float32" and by_name[one.name].dtype == "float16" for one in ours):
+        wrong.append("converters to float16 leave them as they are with keep_io_types=True")
     return Check(kind, passed=not wrong, rule=rule, why="; ".join(wrong) or "as the source")
 
 

@@ -31,6 +31,11 @@ class Demand:
         Raises:
             UsageError: it does not.
         """
+        if "max_drop" in self.bounds and self.labels is None:
+            raise UsageError(
+                "--max-drop bounds the loss of accuracy, and nothing says what is right",
+                fix="--data val.npz --labels val.npz:y",
+            )
         if self.allow_undecided and not (self._asks or precision in _LOSSY):
             raise UsageError("--allow-undecided is for int8 and other lossy artifacts", fix="leave it out")
 

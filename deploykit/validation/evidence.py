@@ -103,6 +103,8 @@ def make_golden(
     batched = _is_batched(signature)
     inputs = _inputs(session, graph, asked, wanted, batched=batched)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
+    if asked.data is not None:
+        origin["data"] = asked.data.name
     few = wanted.floor_samples if asked.data is not None else None
     plan = Plan(wanted.folder, batched, few, partial(_is_tiny, signature))
     recorded = record(session, signature, inputs, origin, plan)

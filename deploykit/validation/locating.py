@@ -62,7 +62,7 @@ class Search:
             step: takes a sentence about what goes on.
         """
         reference = self.reference
-        needed = self.wanted or (not verdict.passed and verdict.values > 0)
+        needed = self.wanted or (not verdict.passed and not verdict.undecided and verdict.values > 0)
         if reference is None or reference.format is Format.GOLDEN or not needed:
             return verdict
         try:

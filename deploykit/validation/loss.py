@@ -114,6 +114,7 @@ def _checks(found: Found, loss: Loss) -> Iterator[Check]:
             value=None if np.isnan(outcome.value) else outcome.value,
             figures=found.figures,
             samples=outcome.samples,
+            undecided=undecided,
         )
 
 
@@ -131,4 +132,5 @@ def _equal(name: str, rate: Rate, loss: Loss) -> Check:
     if kept is not None:
         return check
     needed = needed_to_reach(rate, bound)
-    return replace(check, why=f"{check.why}; undecided: needs about {needed} values" if needed else check.why)
+    why = f"{check.why}; undecided: needs about {needed} values" if needed else check.why
+    return replace(check, why=why, undecided=True)

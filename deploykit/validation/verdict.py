@@ -24,6 +24,8 @@ class Check:
     figures: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[int, ...] = ()
     """The samples that are decided otherwise than by the source, by their numbers from 0."""
+    undecided: bool = False
+    """Whether there were too few samples to tell; it then passes only where the user says that this is enough."""
     by_shape: Mapping[str, float] = field(default_factory=dict)
     """What was measured in the calls of each input shape; over the limit it fails there."""
 
@@ -43,6 +45,8 @@ class Verdict:
     method: str
     """How the noise floor was found: ``float64`` or ``ulp``."""
     notes: tuple[str, ...] = ()
+    lossy: bool = False
+    """Whether it was judged by what it lost: what passes is within its budget, and not the same model."""
     divergence: "Divergence | None" = None
     """Where the artifact and its source part, where that was looked for."""
 
@@ -50,6 +54,11 @@ class Verdict:
     def passed(self) -> bool:
         """Whether all checks passed, at least one number was compared, and at least one sample."""
         return bool(self.checks) and self.values > 0 and self.samples > 0 and all(check.passed for check in self.checks)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it does not pass only because there were too few samples to tell: nothing was found wrong."""
+        return bool(self.failures) and all(check.undecided for check in self.failures)
 
     @property
     def failures(self) -> tuple[Check, ...]:

@@ -92,15 +92,37 @@ def apart(reference: Array, noisy: Array, candidate: Array) -> Apart:
     """
     sums = Apart(unit=unit_of(str(noisy.dtype)))
     flat = [np.ascontiguousarray(array).reshape(-1) for array in (reference, noisy, candidate)]
+    filled = _filled_from(flat[0])
     for start in range(0, flat[0].size, CHUNK):
-        sums += _of(*(array[start : start + CHUNK].astype(np.float64) for array in flat))
+        one, other, found = (array[start : start + CHUNK].astype(np.float64) for array in flat)
+        sums += _of(one, other, found, filled)
     return sums
 
 
-def _of(reference: Array, noisy: Array, candidate: Array) -> Apart:
+_FILLED, _RATHER = 1e4, 1e-3
+"""What a mask fills in is so large, and so many times as large as the rest, which is under such a share of it."""
+_SOME = 0.01
+"""The least share of the values that the rest must be."""
+
+
+def _filled_from(values: Array) -> float:
+    """Give the size from which values are what a mask fills in, as -1e9: beside them all errors look small."""
+    if values.dtype.kind != "f":
+        return float("inf")
+    sizes = np.abs(values[np.isfinite(values)])
+    largest = float(sizes.max(initial=0.0))
+    rest = sizes[sizes < _RATHER * largest]
+    usual = float(rest.mean(dtype=np.float64)) if rest.size >= max(1.0, _SOME * sizes.size) else 0.0
+    return _RATHER * largest if usual > 0 and largest >= _FILLED * max(1.0, usual) else float("inf")
+
+
+def _of(reference: Array, noisy: Array, candidate: Array, filled: float) -> Apart:
     fine = np.isfinite(reference) & np.isfinite(candidate) & np.isfinite(noisy)
     same = (reference == candidate) | (np.isnan(reference) & np.isnan(candidate))
     odd = int(np.sum(~same & ~(np.isfinite(reference) & np.isfinite(candidate))))
+    masked = fine & (np.abs(reference) >= filled)
+    odd += int(np.sum(masked & (np.abs(candidate) < filled)))
+    fine &= ~masked
     reference, noisy, candidate = (np.where(fine, part, 0.0) for part in (reference, noisy, candidate))
     wrong, noise, size = np.abs(candidate - reference), np.abs(noisy - reference), np.abs(reference)
     return Apart(

@@ -73,11 +73,14 @@ def plausible(graph: Graph, matches: Mapping[str, Match], found: Mapping[str, Ap
             readers.setdefault(name, []).append(step)
     ratios = {name: apart.ratio(rule.quantum) for name, apart in found.items()}
     kept = dict(found)
+    # What has no noise does not depend on its inputs, as the softmax of one number: it agrees with everything.
+    telling = {name for name, apart in found.items() if apart.noise}
     for name in [name for step in graph.steps[::-1] for name in step.outputs if name in found]:
-        later = [ratios[one] for one in _after(name, readers, kept)]
+        later = [ratios[one] for one in _after(name, readers, telling)]
         agrees = bool(later) and min(later) <= rule.limit and ratios[name] > COARSE * max(1.0, min(later))
         if matches[name][1] != "name" and ratios[name] > rule.limit and agrees:
             del kept[name]
+            telling.discard(name)
     return kept
 
 

@@ -63,7 +63,8 @@ def _before(divergence: Divergence) -> str:
         said = f"'{right.tensor}', which goes in, agrees (noise ratio {right.ratio:.2g})"
     between = divergence.between
     if not between:
-        return said
+        missing = ": it is wrong itself, or something that the source does before it is missing"
+        return said + missing if right is not None else said
     more = f" and {len(between) - _SHOWN} more" if len(between) > _SHOWN else ""
     return f"{said}; or the fault is between, where nothing was matched: {', '.join(between[-_SHOWN:])}{more}"
 

@@ -40,7 +40,16 @@ def _weight(check: Check) -> float:
 
 def outcome(verdict: Verdict) -> str:
     """Say in a word or two how it came out."""
-    return "equal" if verdict.passed else "not equal"
+    if verdict.passed:
+        return "within its budget" if verdict.lossy else "equal"
+    return "undecided" if verdict.undecided else "not equal"
+
+
+def result(check: Check) -> str:
+    """Say in a word how a check came out."""
+    if check.undecided:
+        return "undecided"
+    return "pass" if check.passed else "FAIL"
 
 
 def compared(verdict: Verdict) -> str:

@@ -34,7 +34,7 @@ def _relative(artifact: str, root: str) -> str:
 
 
 def _title(check: Check) -> str:
-    return f"{check.what} is not equal"
+    return f"{check.what} is {'undecided' if check.undecided else 'not equal'}"
 
 
 def _told(check: Check) -> str:

@@ -9,7 +9,7 @@ from deploykit.validation.reports import Report
 from deploykit.validation.reports._chart import chart
 from deploykit.validation.reports._depth import depth_chart
 from deploykit.validation.reports._markup import element
-from deploykit.validation.reports._words import compared, figure_title, method, number, outcome, worst_first
+from deploykit.validation.reports._words import compared, figure_title, method, number, outcome, result, worst_first
 from deploykit.validation.verdict import Check, Verdict
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -142,7 +142,7 @@ def _row(check: Check, names: Sequence[str]) -> ET.Element:
     figures = (check.value, check.limit, *(check.figures.get(name) for name in names))
     return element(
         "tr",
-        element("td", "pass" if check.passed else "FAIL", class_="pass" if check.passed else "fail"),
+        element("td", result(check), class_="pass" if check.passed else "fail"),
         element("th", check.what, scope="row"),
         element("td", check.why, class_="words"),
         element("td", check.rule, class_="words"),

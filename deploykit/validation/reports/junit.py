@@ -83,7 +83,9 @@ def _case(name: str, check: Check, classname: str) -> ET.Element:
     told = "\n".join(_lines(check))
     if check.passed:
         return element("testcase", element("system-out", told), name=name, classname=classname)
-    failure = element("failure", told, message=line(check.why), type="NotEquivalent")
+    failure = element(
+        "failure", told, message=line(check.why), type="Undecided" if check.undecided else "NotEquivalent"
+    )
     return element("testcase", failure, name=name, classname=classname)
 
 

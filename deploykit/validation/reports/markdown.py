@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deploykit.validation.divergence.words import told
 from deploykit.validation.reports import Report
-from deploykit.validation.reports._words import compared, line, method, number, outcome, short, worst_first
+from deploykit.validation.reports._words import compared, line, method, number, outcome, result, short, worst_first
 from deploykit.validation.verdict import Check, Verdict
 
 _ROWS = 20
@@ -45,7 +45,7 @@ def _lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _row(check: Check) -> str:
-    mark = "✅ pass" if check.passed else "❌ FAIL"
+    mark = f"{'✅' if check.passed else '❌'} {result(check)}"
     numbers = (check.value, check.figures.get("max_abs"), check.figures.get("sqnr"))
     return f"| {' | '.join([mark, *map(_safe, (check.what, check.why, check.rule)), *map(number, numbers)])} |"
 
