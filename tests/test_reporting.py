@@ -101,3 +101,14 @@ def test_a_file_that_can_not_be_is_a_wrong_usage(options: tuple[str, ...], says:
     assert_refused(ran, 2)
     assert says in ran.err
     assert (here / "digits.onnx").read_bytes() == Path(before).read_bytes()
+
+
+def test_a_report_overwrites_no_model_no_samples_and_no_other_report(here: Path) -> None:
+    before = {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
+    for options, says in (
+        (("--markdown", "digits.onnx"), "--markdown would overwrite"),
+        (("--html", "digits.golden.npz"), "looks like a model or samples"),
+        (("--junit", "x.out", "--html", "x.out"), "which --junit writes"),
+    ):
+        assert_refused(deploykit("validate", "digits.onnx", *options, cwd=here), 2, says)
+    assert {path: path.read_bytes() for path in here.iterdir() if path.is_file()} == before

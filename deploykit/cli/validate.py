@@ -74,6 +74,10 @@ def command(
     deploykit validate model.onnx --junit verdict.xml --html verdict.html --baseline last.json
     """
     del debug
+    from deploykit.reporting import check_places, publish
+
+    reports = {"junit": junit, "markdown": markdown, "html": html}
+    check_places(reports | ({"baseline": baseline} if update_baseline else {}), (artifact, against, taken.data, labels))
     with console.progress() as step:
         verdict = deploykit.validate(
             artifact,
@@ -94,9 +98,7 @@ def command(
             step=step,
             **loading(taken, origin),
         )
-    from deploykit.reporting import publish
-
-    annotations = publish(verdict, {"junit": junit, "markdown": markdown, "html": html}, os.environ)
+    annotations = publish(verdict, reports, os.environ)
     show(verdict, console.show_verdict, as_json=as_json)
     typer.echo(annotations, nl=False, err=as_json)
     if not verdict.passed:

@@ -58,7 +58,7 @@ def verify(path: str | Path | None = None, *, files_only: bool = False, step: St
         Refused: it names a file outside of its folder.
         DeploykitError: the artifact can't be run in this environment.
     """
-    given = Path(path) if path is not None else workspace.latest()
+    given = Path(path) if path is not None else _only_seal() or workspace.latest()
     seal = _seal_of(given)
     step("reading the files")
     files = tuple(_found(seal.path.parent, file) for file in seal.files)
@@ -67,6 +67,12 @@ def verify(path: str | Path | None = None, *, files_only: bool = False, step: St
         return Verification(seal.path, seal.sealed, files, None)
     verdict = validate(seal.path.parent / seal.artifact.name, step=step)
     return Verification(seal.path, seal.sealed, files, verdict, tuple(_other_versions(seal)))
+
+
+def _only_seal() -> Path | None:
+    """Give the seal of this folder where there is one, and no more."""
+    seals = list(Path().glob("*.seal.json"))
+    return seals[0] if len(seals) == 1 else None
 
 
 def _seal_of(given: Path) -> Seal:

@@ -155,7 +155,7 @@ class _Judged:
     def by_golden(self, path: Path, asked: Asked) -> Verdict:
         if asked != (Asked() if self.graph is not None else replace(asked, data=None, image=None)):
             raise UsageError(
-                "--data, --input and the like are for a source that is run, and none is named",
+                "--data, --input, --shapes and the like are for a source that is run, and none is named",
                 fix=f"deploykit validate {self.artifact.path} --against model.pt ...",
             )
         golden = Golden.read(path)

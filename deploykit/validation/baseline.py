@@ -193,7 +193,8 @@ def _drifted(what: str, old: _Error, new: _Error, slack: float) -> Check:
 def _read(path: Path) -> Verdict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if (content["format"], content["version"]) != (_FORMAT, _VERSION):
+        printed = "checks" in content and "format" not in content  # what --json has printed is a verdict too
+        if not printed and (content["format"], content["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"it is {content['format']} {content['version']}")  # noqa: TRY301 - one place says it
         return read_verdict(content)
     except FileNotFoundError as error:
