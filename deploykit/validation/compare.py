@@ -34,7 +34,7 @@ class Rules:
     @property
     def asked(self) -> bool:
         """Whether the user names what may be lost: then it judges also what would pass as the same model."""
-        return self.loss is not None and self.loss.asked
+        return self.loss is not None and bool(self.loss.named)
 
 
 STRICT = Rules()
@@ -62,17 +62,10 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
     if any(map(_may_be_coarse, judged)):
         judged = _judge_finer(golden, session, judged, rules)
     judged += tables_check(golden.tables, session.tables)
-    lost: list[Check] = []
-    if run.losses is not None and run.samples and (rules.asked or not all(check.passed for check in judged)):
-        fixed = [check for check in judged if rules.tolerances.of(check.what) is not None]
-        spoken_for = {check.what for check in fixed} if not rules.asked else set()
-        figures = {check.what: check.figures for check in judged}
-        lost = [
-            replace(check, figures={**figures.get(check.what, {}), **check.figures})
-            for check in run.losses.checks()
-            if check.what not in spoken_for
-        ]
-        judged = [*fixed, *lost]
+    same = all(check.passed for check in judged)
+    lossy = run.losses is not None and run.samples > 0 and not same
+    if run.losses is not None and run.samples and (rules.asked or not same):
+        judged = _with_losses(run.losses, rules, judged, same=same)
     return Verdict(
         artifact,
         reference,
@@ -82,8 +75,24 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
         shapes=tuple(run.shapes) or golden.shapes,
         method=golden.method,
         notes=golden.notes,
-        lossy=bool(lost),
+        lossy=lossy,
     )
+
+
+def _with_losses(losses: Losses, rules: Rules, judged: Sequence[Check], *, same: bool) -> list[Check]:
+    """Judge by what was lost; of what is the same model only by what the user names, beside all else."""
+    kept = list(judged) if same else [check for check in judged if rules.tolerances.of(check.what) is not None]
+    fixed = set() if rules.asked else {check.what for check in kept}
+    figures = {check.what: check.figures for check in judged}
+    lost = losses.checks(rules.loss.named if same and rules.loss is not None else ())
+    return [
+        *kept,
+        *(
+            replace(check, figures={**figures.get(check.what, {}), **check.figures})
+            for check in lost
+            if check.what not in fixed
+        ),
+    ]
 
 
 class _Run:

@@ -54,7 +54,8 @@ class Demand:
         if not (self._asks or (precision in _LOSSY and not coarse)):
             return Rules(noise, self.tolerances)
         budget = replace(Budget.of(precision if precision in _LOSSY else "pruned"), **self.bounds)
-        loss = Loss(budget, self._asks, self._read_labels(golden.samples), self.allow_undecided)
+        named = frozenset(self.bounds) | ({"max_drop"} if self.labels is not None else set())
+        loss = Loss(budget, named, self._read_labels(golden.samples), self.allow_undecided)
         return Rules(noise, self.tolerances, loss)
 
     @property

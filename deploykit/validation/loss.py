@@ -1,6 +1,6 @@
 """Judge an artifact that is not the same model any more, but one that loses a little: int8, int4, pruned."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +20,8 @@ class Loss:
     """How much may be lost, and what is known of the samples."""
 
     budget: Budget
-    asked: bool = False
-    """Whether the user names the bounds: then they judge also what would pass as the same model."""
+    named: frozenset[str] = frozenset()
+    """The fields of the budget that the user names: they judge also what would pass as the same model."""
     labels: Array | None = None
     """The right class of each sample, int64 [samples]."""
     allow_undecided: bool = False
@@ -48,8 +48,8 @@ class Losses:
                 output.add(case, answer, self._samples, own)
         self._samples += count
 
-    def checks(self) -> list[Check]:
-        """Give what came out for every output.
+    def checks(self, only: Collection[str] = ()) -> list[Check]:
+        """Give what came out for every output, by these fields of the budget, or by all.
 
         Raises:
             UsageError: there are labels, and not as many as samples, or no output decides anything.
@@ -62,7 +62,7 @@ class Losses:
             )
         if labels is not None and not any(output.scored for output in self._outputs.values()):
             raise UsageError("there are labels, and no output decides among classes", fix="leave --labels out")
-        return [check for output in self._outputs.values() for check in output.checks(self._loss)]
+        return [check for output in self._outputs.values() for check in output.checks(self._loss, only)]
 
 
 class _Output:
@@ -93,18 +93,18 @@ class _Output:
     def scored(self) -> bool:
         return self._lossy is not None and self._lossy.result().scored is not None
 
-    def checks(self, loss: Loss) -> Iterator[Check]:
+    def checks(self, loss: Loss, only: Collection[str]) -> Iterator[Check]:
         if self._wrong:
             rule = "present, of the source's shape and dtype"
             yield Check(self._name, passed=False, rule=rule, why=self._wrong)
         elif self._lossy is not None:
-            yield from _checks(self._lossy.result(), loss)
-        else:
+            yield from _checks(self._lossy.result(), loss, only)
+        elif not only or "min_agreement" in only:
             yield _equal(self._name, Rate(self._equal, self._values), loss)
 
 
-def _checks(found: Found, loss: Loss) -> Iterator[Check]:
-    for outcome in found.outcomes(loss.budget):
+def _checks(found: Found, loss: Loss, only: Collection[str]) -> Iterator[Check]:
+    for outcome in found.outcomes(loss.budget, only):
         undecided = outcome.state is State.UNDECIDED
         yield Check(
             found.name,

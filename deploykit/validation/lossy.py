@@ -9,6 +9,7 @@ Everything is streamed: memory is that of one batch, and of the samples that wer
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,18 +38,23 @@ class Found:
     misshapen: str | None = None
     """How the shape of an answer differs."""
 
-    def outcomes(self, budget: Budget) -> tuple[Outcome, ...]:
-        """Judge it by every rule that applies."""
+    def outcomes(self, budget: Budget, only: Collection[str] = ()) -> tuple[Outcome, ...]:
+        """Judge it by every rule that applies.
+
+        Args:
+            budget: the bounds.
+            only: the fields of it that count; empty for all.
+        """
         if self.misshapen:
             return (Outcome(State.FAIL, math.nan, None, "of the source's shape", self.misshapen),)
-        found = [judge_numbers(self.faithful, budget)]
+        found = {"min_sqnr": judge_numbers(self.faithful, budget)}
         if self.agreed is not None:
-            found.append(judge_agreement(self.agreed, budget))
+            found["min_agreement"] = judge_agreement(self.agreed, budget)
             if self.agreed.rule.kind is Kind.PIXELS:
-                found.append(judge_iou(self.agreed, budget))
+                found["min_iou"] = judge_iou(self.agreed, budget)
         if self.scored is not None:
-            found.append(judge_drop(self.scored, budget))
-        return tuple(found)
+            found["max_drop"] = judge_drop(self.scored, budget)
+        return tuple(outcome for name, outcome in found.items() if not only or name in only)
 
     @property
     def figures(self) -> dict[str, float]:
