@@ -11,13 +11,15 @@ from deploykit.tensors import Array
 _IMAGE_AXES = 3
 """Axes from which an array has places (pixels, steps) beside its samples and channels."""
 _COARSE = 8
-"""Places in a row that have the same value in a coarse sample."""
+"""Places in a row that have the same value in a sample of blocks."""
+_FACTORS = (4, 8, 16)
+"""Places between the grid points of a smooth sample."""
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...], first: int) -> Array:
     """Give numbers about 0 and of about unit size, float64; what has no places is unit normal.
 
-    Samples take turns: white, of another mean in each channel, coarse, bright, of more contrast, dark.
+    Samples take turns: white, of another mean in each channel, smooth, bright, of more contrast, dark, in blocks.
 
     Args:
         rng: where the numbers come from.
@@ -28,7 +30,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...], first: int) -> Array
     if white.ndim < _IMAGE_AXES:
         return white
     channel = 1 if shape[1] <= shape[-1] else white.ndim - 1
-    kinds = (_same, _offset, _coarse, _bright, _stronger, _dark)
+    kinds = (_same, _offset, _smooth, _bright, _stronger, _dark, _blocks)
     for row, sample in enumerate(white):
         white[row] = kinds[(first + row) % len(kinds)](rng, sample, channel - 1)
     return white
@@ -43,7 +45,22 @@ def _offset(rng: np.random.Generator, sample: Array, channel: int) -> Array:
     return np.asarray(0.5 * sample + rng.standard_normal(sizes))
 
 
-def _coarse(_: np.random.Generator, sample: Array, channel: int) -> Array:
+def _smooth(rng: np.random.Generator, sample: Array, channel: int) -> Array:
+    """Draw a coarse grid, and interpolate in between."""
+    factor = int(rng.choice(_FACTORS))
+    axes = [axis for axis in range(sample.ndim) if axis != channel]
+    found = rng.standard_normal(
+        [-(-size // factor) + 1 if axis in axes else size for axis, size in enumerate(sample.shape)]
+    )
+    for axis in axes:
+        places = np.arange(sample.shape[axis]) / factor
+        low = places.astype(int)
+        share = (places - low).reshape([-1 if one == axis else 1 for one in range(sample.ndim)])
+        found = np.take(found, low, axis) * (1 - share) + np.take(found, low + 1, axis) * share
+    return np.asarray(1.5 * found + 0.1 * sample)
+
+
+def _blocks(_: np.random.Generator, sample: Array, channel: int) -> Array:
     found = sample
     for axis, size in enumerate(sample.shape):
         if axis != channel:
