@@ -427,3 +427,17 @@ def test_a_place_that_takes_no_seal_is_the_users_error(bare: Path) -> None:
     (bare / "net.seal.json").mkdir()
     with pytest.raises(UsageError, match="can't write"):
         api.seal(bare / "net.onnx")
+
+
+def test_a_source_that_lies_beside_the_seal_and_changed_since_is_named(sealed: Path, made: Path) -> None:
+    shutil.copy(made / "model.onnx", sealed / "model.onnx")
+    assert api.verify(sealed / "net.onnx").passed
+    with (sealed / "model.onnx").open("ab") as file:
+        file.write(b"\x00")
+    found = api.verify(sealed / "net.onnx")
+    assert wrong(found) == {"model.onnx": "changed: the model was made from another"}
+
+
+def test_the_one_seal_of_a_folder_need_not_be_named(sealed: Path) -> None:
+    ran = deploykit("verify", "--files-only", cwd=sealed)
+    assert ran.code == 0, ran.err

@@ -62,7 +62,7 @@ def verify(path: str | Path | None = None, *, files_only: bool = False, step: St
     seal = _seal_of(given)
     step("reading the files")
     files = tuple(_found(seal.path.parent, file) for file in seal.files)
-    files = (*files, *_unsealed(seal, given))
+    files = (*files, *_unsealed(seal, given), *_source(seal))
     if files_only or not all(file.as_sealed for file in files):
         return Verification(seal.path, seal.sealed, files, None)
     verdict = validate(seal.path.parent / seal.artifact.name, step=step)
@@ -127,6 +127,19 @@ def _unsealed(seal: Seal, given: Path) -> Iterator[Found]:
         name = os.path.relpath(os.path.normpath(file), os.path.normpath(folder))
         if Path(name).as_posix() not in known:
             yield Found("weights", name, as_sealed=False, why="not sealed: the model takes weights from it")
+
+
+def _source(seal: Seal) -> Iterator[Found]:
+    """Look at the source where it lies beside the seal: a model of an older one is not what it seems to be."""
+    path = seal.path.parent / seal.source.get("name", "")
+    if not path.exists() or path == seal.path.parent:
+        return
+    try:
+        same = Artifact.open(path).sha256() == seal.source.get("sha256")
+    except DeploykitError:
+        same = False
+    why = "as sealed" if same else "changed: the model was made from another"
+    yield Found("source", path.name, as_sealed=same, why=why)
 
 
 def _other_versions(seal: Seal) -> Iterator[str]:
