@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deploykit.samples import coverage, synthesize
 from deploykit.tensors import Tensors, TensorSpec
 
-SPREAD = 1.4
+SPREAD = 1.3
 """Standard deviation of noise, whose samples are of different brightness and contrast."""
 
 
@@ -258,7 +258,7 @@ def test_numbers_that_the_graph_says_nothing_of_are_noise_about_zero() -> None:
     model = graph("float[B,3,16,16] x", body, w=np.zeros((1, 3, 1, 1), np.float32), two=two)
     x = flat(made(model, "x:float32[B,3,16,16]"), "x")
     assert abs(x.mean()) < 0.3
-    assert abs(x.std() - SPREAD) < 0.3
+    assert abs(x.std() - SPREAD) < 0.4
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16", "int8", "uint16", "complex64", "bool", "string"])

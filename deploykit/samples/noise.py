@@ -12,14 +12,14 @@ _IMAGE_AXES = 3
 """Axes from which an array has places (pixels, steps) beside its samples and channels."""
 _COARSE = 8
 """Places in a row that have the same value in a sample of blocks."""
-_FACTORS = (4, 8, 16)
-"""Places between the grid points of a smooth sample."""
+_FACTORS = (2, 4, 8, 16)
+"""Places between the grid points of what a natural sample is made of."""
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...], first: int) -> Array:
     """Give numbers about 0 and of about unit size, float64; what has no places is unit normal.
 
-    Samples take turns: white, of another mean in each channel, smooth, bright, of more contrast, dark, in blocks.
+    Samples take turns: white, of another mean in each channel, as of nature, bright, of more contrast, dark, in blocks.
 
     Args:
         rng: where the numbers come from.
@@ -30,7 +30,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...], first: int) -> Array
     if white.ndim < _IMAGE_AXES:
         return white
     channel = 1 if shape[1] <= shape[-1] else white.ndim - 1
-    kinds = (_same, _offset, _smooth, _bright, _stronger, _dark, _blocks)
+    kinds = (_same, _offset, _natural, _bright, _stronger, _natural, _dark, _blocks)
     for row, sample in enumerate(white):
         white[row] = kinds[(first + row) % len(kinds)](rng, sample, channel - 1)
     return white
@@ -45,19 +45,29 @@ def _offset(rng: np.random.Generator, sample: Array, channel: int) -> Array:
     return np.asarray(0.5 * sample + rng.standard_normal(sizes))
 
 
-def _smooth(rng: np.random.Generator, sample: Array, channel: int) -> Array:
-    """Draw a coarse grid, and interpolate in between."""
-    factor = int(rng.choice(_FACTORS))
-    axes = [axis for axis in range(sample.ndim) if axis != channel]
-    found = rng.standard_normal(
-        [-(-size // factor) + 1 if axis in axes else size for axis, size in enumerate(sample.shape)]
-    )
-    for axis in axes:
-        places = np.arange(sample.shape[axis]) / factor
-        low = places.astype(int)
-        share = (places - low).reshape([-1 if one == axis else 1 for one in range(sample.ndim)])
-        found = np.take(found, low, axis) * (1 - share) + np.take(found, low + 1, axis) * share
-    return np.asarray(1.5 * found + 0.1 * sample)
+def _natural(rng: np.random.Generator, sample: Array, channel: int) -> Array:
+    """Add up noise of every coarseness, the coarser the stronger, as in natural images.
+
+    Field, "Relations between the statistics of natural images and the response properties of cortical cells", 1987:
+    their amplitude falls with the frequency, 1/f.
+    """
+    found = 0.3 * sample + 0.3 * rng.standard_normal()
+    for factor in _FACTORS:
+        found = found + 0.2 * factor**0.5 * _coarse(rng, sample.shape, channel, factor)
+    return np.asarray(found)
+
+
+def _coarse(rng: np.random.Generator, shape: tuple[int, ...], channel: int, factor: int) -> Array:
+    """Draw a grid with so many places from point to point, and interpolate in between."""
+    sizes = [size if axis == channel else -(-size // factor) + 1 for axis, size in enumerate(shape)]
+    found = rng.standard_normal(sizes)
+    for axis, size in enumerate(shape):
+        if axis != channel:
+            places = np.arange(size) / factor
+            low = places.astype(int)
+            share = (places - low).reshape([-1 if one == axis else 1 for one in range(len(shape))])
+            found = np.take(found, low, axis) * (1 - share) + np.take(found, low + 1, axis) * share
+    return np.asarray(found)
 
 
 def _blocks(_: np.random.Generator, sample: Array, channel: int) -> Array:
