@@ -125,9 +125,9 @@ class Clock:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """End a lap and begin the next."""
+        """End a lap and begin the next; a name given twice adds up."""
         now = time.perf_counter()
-        self.laps[name] = now - self._last
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
         self._last = now
 
 
@@ -222,8 +222,11 @@ def _tried(work: Work, ways: list[str], failures: list[str], stage: Staging, tar
         shutil.rmtree(kept, ignore_errors=True)
         golden = make_golden(session, load(raw), work.source, work.asked, Size(kept, work.samples, work.seed))
         golden = replace(golden, signature=Signature(golden.signature.inputs, settled_outputs(golden)))
-        clock.lap("golden")
-        return Trial(way, raw, golden, (*session.notes, *said), session.versions, clock, session.peak_bytes)
+        trial = Trial(way, raw, golden, (*session.notes, *said), session.versions, clock, session.peak_bytes)
+    work.step("looking for units that are never active")
+    idle = summary(raw, (case.inputs for case in golden.cases))
+    clock.lap("golden")
+    return replace(trial, golden=replace(golden, notes=(*golden.notes, *idle)))
 
 
 def _exported(
@@ -255,8 +258,6 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
     from deploykit.onnx_io import describe, load, save, set_lineage, set_versions
 
     golden = stage.folder / golden_path(target).name
-    idle = summary(trial.raw, (case.inputs for case in trial.golden.cases))
-    trial = replace(trial, golden=replace(trial.golden, notes=(*trial.golden.notes, *idle)))
     trial.golden.write(golden)
     model = load(trial.raw)
     work.step("setting versions and lineage")
