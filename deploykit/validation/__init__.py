@@ -174,7 +174,8 @@ class _Judged:
         with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
             golden = self._recorded(source, search.asked, size(Path(folder)))
             verdict = self._verdict(golden, str(source.path), search.asked)
-            final = verdict.passed or all(case.floor for case in golden.cases)
+            # What is judged by what it lost has left the noise floor anyway.
+            final = verdict.passed or verdict.lossy or all(case.floor for case in golden.cases)
             if final and self.graph is not None:
                 verdict = search.add(verdict, self.artifact.path, golden.cases, self.step)
             return verdict if final else None
