@@ -142,3 +142,23 @@ def test_bounds_that_can_not_be_are_a_wrong_usage(options: tuple[str, ...], says
 def test_undecided_is_for_what_may_lose_something(quantized: Path) -> None:
     ran = deploykit("validate", "digits.onnx", "--allow-undecided", cwd=quantized)
     assert_refused(ran, 2)
+
+
+def test_labels_alone_do_not_let_a_wrong_float_file_pass(quantized: Path, tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    data = ("--data", quantized / "digits_val.npz", "--labels", f"{quantized}/digits_val.npz:y")
+    against = ("--against", quantized / "digits.onnx", *data, "--json")
+    right = deploykit("validate", quantized / "digits.onnx", *against, cwd=tmp_path)
+    assert right.code == 0, "of the same model few labels are enough"
+    model = onnx.load(quantized / "digits.onnx")
+    weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] += 0.01
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    wrong = deploykit("validate", "wrong.onnx", *against, cwd=tmp_path)
+    assert wrong.code == 1
+    assert rules(wrong.json)[0] == "noise"
+    assert not wrong.json["checks"][0]["passed"]

@@ -63,7 +63,7 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
         judged = _judge_finer(golden, session, judged, rules)
     judged += tables_check(golden.tables, session.tables)
     same = all(check.passed for check in judged)
-    lossy = run.losses is not None and run.samples > 0 and not same
+    lossy = rules.loss is not None and rules.loss.replaces and run.samples > 0 and not same
     if run.losses is not None and run.samples and (rules.asked or not same):
         judged = _with_losses(run.losses, rules, judged, same=same)
     return Verdict(
@@ -80,15 +80,24 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
 
 
 def _with_losses(losses: Losses, rules: Rules, judged: Sequence[Check], *, same: bool) -> list[Check]:
-    """Judge by what was lost; of what is the same model only by what the user names, beside all else."""
-    kept = list(judged) if same else [check for check in judged if rules.tolerances.of(check.what) is not None]
+    """Judge by what was lost; of what is the same model, or should be, only by what the user names, beside all else."""
+    loss = rules.loss
+    beside = loss is not None and (same or not loss.replaces)
+    kept = list(judged) if beside else [check for check in judged if rules.tolerances.of(check.what) is not None]
     fixed = set() if rules.asked else {check.what for check in kept}
     figures = {check.what: check.figures for check in judged}
-    lost = losses.checks(rules.loss.named if same and rules.loss is not None else ())
+    lost = losses.checks(loss.named if beside and loss is not None else ())
     return [
         *kept,
         *(
-            replace(check, figures={**figures.get(check.what, {}), **check.figures})
+            replace(
+                check,
+                # The same model decides the same, however few samples there are.
+                passed=check.passed or (same and check.undecided),
+                undecided=check.undecided and not same,
+                why=check.why.partition("; undecided")[0] if same else check.why,
+                figures={**figures.get(check.what, {}), **check.figures},
+            )
             for check in lost
             if check.what not in fixed
         ),

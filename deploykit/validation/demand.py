@@ -55,7 +55,8 @@ class Demand:
             return Rules(noise, self.tolerances)
         budget = replace(Budget.of(precision if precision in _LOSSY else "pruned"), **self.bounds)
         named = frozenset(self.bounds) | ({"max_drop"} if self.labels is not None else set())
-        loss = Loss(budget, named, self._read_labels(golden.samples), self.allow_undecided)
+        replaces = bool(self.bounds) or precision in _LOSSY
+        loss = Loss(budget, named, replaces, self._read_labels(golden.samples), self.allow_undecided)
         return Rules(noise, self.tolerances, loss)
 
     @property

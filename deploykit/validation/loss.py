@@ -22,6 +22,8 @@ class Loss:
     budget: Budget
     named: frozenset[str] = frozenset()
     """The fields of the budget that the user names: they judge also what would pass as the same model."""
+    replaces: bool = True
+    """Whether it takes the place of the noise ratio: of a file in integers, or where the user bounds what is lost."""
     labels: Array | None = None
     """The right class of each sample, int64 [samples]."""
     allow_undecided: bool = False

@@ -101,6 +101,8 @@ def apart(reference: Array, noisy: Array, candidate: Array) -> Apart:
 
 _FILLED, _RATHER = 1e4, 1e-3
 """What a mask fills in is so large, and so many times as large as the rest, which is under such a share of it."""
+_STILL_FILLED = 1e3
+"""What a converter to float16 may clamp a filling to is larger: -65504, or -1e4."""
 _SOME = 0.01
 """The least share of the values that the rest must be."""
 
@@ -121,7 +123,7 @@ def _of(reference: Array, noisy: Array, candidate: Array, filled: float) -> Apar
     same = (reference == candidate) | (np.isnan(reference) & np.isnan(candidate))
     odd = int(np.sum(~same & ~(np.isfinite(reference) & np.isfinite(candidate))))
     masked = fine & (np.abs(reference) >= filled)
-    odd += int(np.sum(masked & (np.abs(candidate) < filled)))
+    odd += int(np.sum(masked & (np.abs(candidate) < _STILL_FILLED)))
     fine &= ~masked
     reference, noisy, candidate = (np.where(fine, part, 0.0) for part in (reference, noisy, candidate))
     wrong, noise, size = np.abs(candidate - reference), np.abs(noisy - reference), np.abs(reference)
