@@ -131,8 +131,9 @@ def _unsealed(seal: Seal, given: Path) -> Iterator[Found]:
 
 def _source(seal: Seal) -> Iterator[Found]:
     """Look at the source where it lies beside the seal: a model of an older one is not what it seems to be."""
-    path = seal.path.parent / seal.source.get("name", "")
-    if not path.exists() or path == seal.path.parent:
+    name = seal.source.get("name", "")
+    path = seal.path.parent / name
+    if not name or not path.exists() or name in {file.name for file in seal.files}:  # made from one of the same name
         return
     try:
         same = Artifact.open(path).sha256() == seal.source.get("sha256")
