@@ -124,10 +124,10 @@ class Golden:
         """
         try:
             with zipfile.ZipFile(path) as archive:
-                about = json.loads(archive.read(CONTENT))
+                about, entries = json.loads(archive.read(CONTENT)), archive.namelist()
             signature = Signature(tuple(map(_spec, about["inputs"])), tuple(map(_spec, about["outputs"])))
             coarse = {"quanta": about.get("quanta", {}), "limit": about.get("limit")}
-            cases = Cases(about["cases"], partial(_case, path, about["method"]))
+            cases = Cases(about["cases"], partial(_case, path, about["method"], entries))
             _look_at(cases, about["method"])
             notes = tuple(about["notes"])
             return cls(signature, cases, about["method"], about["source"], notes, about["tables"], **coarse)
@@ -162,8 +162,8 @@ def _kept(method: str, case: Case) -> tuple[str, ...]:
     return _KINDS[:3] if case.noisy is case.outputs else _KINDS
 
 
-def _case(path: Path, method: str, number: int) -> Case:
-    inputs, outputs, reference, noisy = (Npz(path, f"{kind}/{number}/") for kind in _KINDS)
+def _case(path: Path, method: str, entries: Sequence[str], number: int) -> Case:
+    inputs, outputs, reference, noisy = (Npz(path, f"{kind}/{number}/", entries) for kind in _KINDS)
     if not outputs or not (reference if method == "float64" else noisy):
         raise KeyError(f"call {number} is missing")
     return Case(inputs, outputs, reference or outputs, noisy or outputs)

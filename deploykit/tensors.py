@@ -127,17 +127,19 @@ def write_npz(
 class Npz(Mapping[str, Array]):
     """Arrays in an .npz file, each read when it is asked for: none is kept."""
 
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        """Take the file, and what stands before the names of the arrays that are meant.
+    def __init__(self, path: Path, prefix: str = "", entries: Iterable[str] | None = None) -> None:
+        """Take the file, what stands before the names of the arrays that are meant, and its entries where known.
 
         Raises:
             OSError: it can't be read.
             zipfile.BadZipFile: it is no such file.
         """
         self._path, self._prefix = path, prefix
-        with zipfile.ZipFile(path) as archive:
-            names = (name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
-            self._names = tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        if entries is None:
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.namelist()
+        names = (name.removesuffix(".npy") for name in entries if name.endswith(".npy") and name.startswith(prefix))
+        self._names = tuple(name.removeprefix(prefix) for name in names)
 
     def __getitem__(self, name: str) -> Array:
         """Read an array."""

@@ -28,6 +28,9 @@ _SIGMOID_ERROR = 2.0**-24
 """onnxruntime's sigmoid on CPUs errs by up to this, however small its value is. (Measured in 1.31; it is a
 rational approximation, MlasComputeLogistic.) torch's errs in relation to its value."""
 
+_LARGE = 100 << 20
+"""Bytes of a file from which its graph is worth collecting: of a small one that takes longer than the rest."""
+
 _SIZES = (16, 32, 64, 128, 224, 256, 320, 384, 512, 640, 8, 1024, 16000)
 
 _MOVES = frozenset(
@@ -136,7 +139,8 @@ class OrtSession(Session):
             # A session holds all weights, and so does a graph read from one file, which is cyclic and stays until it
             # is collected: there is room for one of them.
             self._loaded.clear()
-            gc.collect()
+            if self.path.stat().st_size > _LARGE:
+                gc.collect()
             with needs("onnxruntime"):
                 import onnxruntime
             options = onnxruntime.SessionOptions()
