@@ -31,11 +31,6 @@ class Rules:
     loss: Loss | None = None
     """How much it may lose, where it need not be the same model any more."""
 
-    @property
-    def asked(self) -> bool:
-        """Whether the user names what may be lost: then it judges also what would pass as the same model."""
-        return self.loss is not None and bool(self.loss.named)
-
 
 STRICT = Rules()
 
@@ -64,7 +59,7 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
     judged += tables_check(golden.tables, session.tables)
     same = all(check.passed for check in judged)
     lossy = rules.loss is not None and rules.loss.replaces and run.samples > 0 and not same
-    if run.losses is not None and run.samples and (rules.asked or not same):
+    if run.losses is not None and run.samples and (run.losses.loss.named or not same):
         judged = _with_losses(run.losses, rules, judged, same=same)
     return Verdict(
         artifact,
@@ -81,12 +76,12 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
 
 def _with_losses(losses: Losses, rules: Rules, judged: Sequence[Check], *, same: bool) -> list[Check]:
     """Judge by what was lost; of what is the same model, or should be, only by what the user names, beside all else."""
-    loss = rules.loss
-    beside = loss is not None and (same or not loss.replaces)
+    named = losses.loss.named
+    beside = same or not losses.loss.replaces
     kept = list(judged) if beside else [check for check in judged if rules.tolerances.of(check.what) is not None]
-    fixed = set() if rules.asked else {check.what for check in kept}
+    fixed = set() if named else {check.what for check in kept}
     figures = {check.what: check.figures for check in judged}
-    lost = losses.checks(loss.named if beside and loss is not None else ())
+    lost = losses.checks(named if beside else ())
     return [
         *kept,
         *(

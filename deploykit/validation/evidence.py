@@ -163,12 +163,9 @@ def _batches(
     asked: Asked, data: Path, signature: Signature, limit: int, sizes: Sequence[int] | None
 ) -> Iterator[Tensors]:
     """Cut the user's samples into calls: of several batch sizes where the batch is free, else of the fixed size."""
-    image = asked.preprocessing
     fixed = next((spec.dims[0] for spec in signature.inputs if spec.dims), 1)
-    if sizes is None:
-        batch = fixed if isinstance(fixed, int) else 1
-        return read(data, signature.inputs, limit=limit, batch=batch, image=image)
-    return read(data, signature.inputs, limit=limit, batch=sizes, image=image)
+    batch = sizes or (fixed if isinstance(fixed, int) else 1)
+    return read(data, signature.inputs, limit=limit, batch=batch, image=asked.preprocessing)
 
 
 def _made_up(session: Session, graph: Any, sizes: Sizes, seed: int, *, batched: bool) -> list[Tensors]:

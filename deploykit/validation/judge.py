@@ -46,11 +46,10 @@ class Judge:
         if self._wrong:
             return
         own, found = case.outputs.get(self.name), answer.get(self.name)
-        self._wrong = _absent(own, found)
+        self._wrong = wrong_form(own, found, case.inputs)
         if own is None or found is None:
             return
         self.values += own.size
-        self._wrong = wrong_form(own, found, case.inputs)
         if self._wrong:
             return
         reference, noisy = (own if one is case.outputs else one[self.name] for one in (case.reference, case.noisy))
@@ -76,14 +75,16 @@ class Judge:
         return replace(self._rule.check(), what=self.name, by_shape=by_shape)
 
 
-def _absent(own: Array | None, found: Array | None) -> str | None:
-    if own is None:
-        return "the source has no such output"
-    return "missing" if found is None else None
+def wrong_form(own: Array | None, found: Array | None, inputs: Mapping[str, Array]) -> str | None:
+    """Say what keeps an artifact's answer from being compared with the source's at all, or None.
 
-
-def wrong_form(own: Array, found: Array, inputs: Mapping[str, Array]) -> str | None:
-    """Say what keeps an artifact's answer from being compared with the source's at all, or None."""
+    Args:
+        own: the source's; None where it has no such output.
+        found: the artifact's; None where it has none.
+        inputs: what both were given.
+    """
+    if own is None or found is None:
+        return "the source has no such output" if own is None else "missing"
     given = shapes_of(inputs)
     if found.dtype != own.dtype:
         return f"is {found.dtype}, the source's is {own.dtype}"

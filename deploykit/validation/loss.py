@@ -35,14 +35,14 @@ class Losses:
 
     def __init__(self, loss: Loss) -> None:
         """Take how much may be lost."""
-        self._loss = loss
+        self.loss = loss
         self._outputs: dict[str, _Output] = {}
         self._samples = 0
 
     def add(self, names: Iterable[str], case: Case, answer: Tensors) -> None:
         """Take a case, the names of the outputs of both sides, and what the artifact answers."""
         count = rows(case.inputs)
-        labels = self._loss.labels
+        labels = self.loss.labels
         own = None if labels is None else labels[self._samples : self._samples + count]
         if own is None or len(own) == count:  # else there are too few, which is said at the end
             for name in names:
@@ -56,7 +56,7 @@ class Losses:
         Raises:
             UsageError: there are labels, and not as many as samples, or no output decides anything.
         """
-        labels = self._loss.labels
+        labels = self.loss.labels
         if labels is not None and len(labels) != self._samples:
             raise UsageError(
                 f"there are {len(labels)} labels for {self._samples} samples",
@@ -64,7 +64,7 @@ class Losses:
             )
         if labels is not None and not any(output.scored for output in self._outputs.values()):
             raise UsageError("there are labels, and no output decides among classes", fix="leave --labels out")
-        return [check for output in self._outputs.values() for check in output.checks(self._loss, only)]
+        return [check for output in self._outputs.values() for check in output.checks(self.loss, only)]
 
 
 class _Output:
@@ -78,11 +78,8 @@ class _Output:
 
     def add(self, case: Case, answer: Tensors, first: int, labels: Array | None) -> None:
         own, found = case.outputs.get(self._name), answer.get(self._name)
-        if own is None or found is None:
-            self._wrong = self._wrong or ("the source has no such output" if own is None else "missing")
-            return
         self._wrong = self._wrong or wrong_form(own, found, case.inputs)
-        if self._wrong:
+        if self._wrong or own is None or found is None:
             return
         if own.dtype.kind in "fc":
             self._lossy = self._lossy or Lossy(self._name)

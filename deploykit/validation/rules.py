@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from deploykit.metrics import Figures
 from deploykit.tensors import Array
 from deploykit.validation.fixed import Fixed
-from deploykit.validation.tolerance import LIMIT, Errors, Noise
+from deploykit.validation.tolerance import LIMIT, Errors, Noise, Ratio
 from deploykit.validation.verdict import Check
 
 
@@ -57,7 +58,7 @@ class ByRatio:
 
     def check(self) -> Check:
         """Give what came out."""
-        ratio, most = self._noise.ratio(), self._bounds.most
+        ratio, most = self._ratio, self._bounds.most
         passed = bool(ratio.value <= most)
         why = f"errs {ratio.error:.2g} where the source errs {ratio.floor:.2g}"
         return Check(
@@ -72,7 +73,12 @@ class ByRatio:
 
     def cases(self) -> Sequence[float]:
         """Give what was measured in each case, to be held against the limit."""
-        return self._noise.ratio().cases
+        return self._ratio.cases
+
+    @cached_property
+    def _ratio(self) -> Ratio:
+        """Take the ratio once all cases are in: it goes through every sample and channel."""
+        return self._noise.ratio()
 
 
 class ByTolerance(ByRatio):

@@ -15,28 +15,11 @@ import torch
 from torch.export._tree_utils import reorder_kwargs
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deploykit.child.heard import Heard
 from deploykit.child.prints import Print
 from deploykit.child.pytorch.trial import as_array
 
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One tensor that was given while the source ran."""
-
-    key: str
-    """The same in every run: where it is from, and which call of it this was."""
-    path: str
-    """Of the module, as ``named_modules`` has it."""
-    kind: str
-    """``module``, ``operation``, ``node`` (of an exported graph) or ``output``."""
-    name: str
-    """The class of the module, the operator, the node of the graph, or the output."""
-    call: int
-    """Which call of this module or operator it was, from 0."""
-    after: str
-    """Key of the module's tensor that went into this module, where one did."""
 
 
 Hear = Callable[[Heard, torch.Tensor], None]

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from deploykit.child.example import REPEATS, apart, example, one_sample, sizes_of
+from deploykit.child.heard import Heard
 from deploykit.child.pytorch.call import Call, bind, flatten, left_out, parameters, renamed
 from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
 from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load
 from deploykit.child.pytorch.program import program_inputs
-from deploykit.child.pytorch.taps import Heard, Wanted, described, listening, written
+from deploykit.child.pytorch.taps import Wanted, described, listening, written
 from deploykit.child.pytorch.trial import as_array
 from deploykit.child.said import said
 from deploykit.errors import ModelError, UsageError

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from deploykit.child.heard import Heard
 from deploykit.child.prints import Print
 from deploykit.validation.divergence.graph import Graph, Step
 from deploykit.validation.divergence.structure import Match
@@ -26,17 +27,9 @@ _SAME_OPERATORS = {"concat": "cat", "gemm": "addmm", "conv": "convolution", "con
 
 
 @dataclass(frozen=True)
-class Tap:
-    """A tensor that the source gave while it ran."""
+class Tap(Heard):
+    """A tensor that the source gave while it ran, and its fingerprint."""
 
-    key: str
-    path: str
-    kind: str
-    """``module``, ``operation``, ``node`` of an exported graph, or ``output``."""
-    name: str
-    call: int
-    after: str
-    """Key of the module's tensor that went in, where one did."""
     print: Print
 
 
