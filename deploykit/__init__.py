@@ -1,7 +1,7 @@
 """deploykit takes a trained model to a deployable artifact, and proves at every step that it is still the same model.
 
-Every command is a function: ``convert``, ``validate``, ``inspect``, ``seal``, ``verify``, ``doctor``, ``plugins``. They
-are imported when they are first used, so that ``import deploykit`` costs nothing.
+Every command is a function: ``convert``, ``optimize``, ``validate``, ``inspect``, ``seal``, ``verify``, ``doctor``,
+``plugins``. They are imported when they are first used, so that ``import deploykit`` costs nothing.
 """
 
 import importlib
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from deploykit.examination import examine as doctor
     from deploykit.inspection import inspect
     from deploykit.listing import plugins
+    from deploykit.optimization import Optimization, optimize
     from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
 
@@ -27,12 +28,14 @@ __all__ = [
     "Asked",
     "Conversion",
     "DeploykitError",
+    "Optimization",
     "Seal",
     "Verdict",
     "Verification",
     "convert",
     "doctor",
     "inspect",
+    "optimize",
     "plugins",
     "seal",
     "validate",
@@ -43,12 +46,14 @@ _PLACES = {
     "Asked": ("deploykit.backends", "Asked"),
     "Conversion": ("deploykit.conversion", "Conversion"),
     "DeploykitError": ("deploykit.errors", "DeploykitError"),
+    "Optimization": ("deploykit.optimization", "Optimization"),
     "Seal": ("deploykit.sealing", "Seal"),
     "Verdict": ("deploykit.validation", "Verdict"),
     "Verification": ("deploykit.sealing", "Verification"),
     "convert": ("deploykit.conversion", "convert"),
     "doctor": ("deploykit.examination", "examine"),
     "inspect": ("deploykit.inspection", "inspect"),
+    "optimize": ("deploykit.optimization", "optimize"),
     "plugins": ("deploykit.listing", "plugins"),
     "seal": ("deploykit.sealing", "seal"),
     "validate": ("deploykit.validation", "validate"),

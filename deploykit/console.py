@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deploykit.examination import Examination
     from deploykit.inspection import Inspection
     from deploykit.listing import Listed
+    from deploykit.optimization import Optimization
     from deploykit.sealing import Seal, Verification
     from deploykit.validation.verdict import Check, Verdict
 
@@ -89,6 +90,19 @@ def show_conversion(made: "Conversion") -> None:
     show_verdict(made.verdict)
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
     _facts([("wrote", ", ".join(f"{file} ({_bytes(file.stat().st_size)})" for file in made.files)), ("time", spent)])
+
+
+def show_optimization(made: "Optimization") -> None:
+    """Print what each pass did, and the verdict on the last."""
+    before, after = made.before, made.stages[-1].made
+    _facts([("model", f"{made.model} ({_bytes(before.bytes)}, {before.nodes} nodes)")])
+    _facts([("note", note) for note in made.notes])
+    for stage in made.stages:
+        _facts([(stage.applied.partition(":")[0], stage.done), *(("note", note) for note in stage.notes)])
+    show_verdict(made.verdict)
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
+    files = ", ".join(f"{file} ({_bytes(file.stat().st_size)})" for file in made.files)
+    _facts([("wrote", f"{files}, {after.nodes} nodes"), ("time", spent)])
 
 
 def _floor(verdict: "Verdict") -> str:

@@ -5,25 +5,24 @@ source's, it answers as the source does, its lineage is written; only then do th
 or neither.
 """
 
-import datetime as dt
 import shutil
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
-from deploykit import workspace
 from deploykit.artifact import Artifact, Format, Staging, sha256, staging
 from deploykit.backends import Asked, Loading, Session, backend_for, check_options
 from deploykit.child import Step, silent
+from deploykit.clock import Clock
 from deploykit.errors import ModelError, NotEquivalent, UsageError, ValueDependent
 from deploykit.exporters import EXPORTERS, OPSET, Exporter
 from deploykit.golden import Golden
+from deploykit.promotion import output_path, promote
 from deploykit.tensors import Signature
-from deploykit.validation.compare import compare
+from deploykit.validation import prove
 from deploykit.validation.evidence import SAMPLES, Size, golden_path, make_golden, settled_outputs
 from deploykit.validation.units import summary
-from deploykit.validation.verdict import Check, Verdict
+from deploykit.validation.verdict import Verdict
 
 _LONGEST = 700
 """Characters of one way's failure; frameworks say much."""
@@ -116,21 +115,6 @@ class Work:
     step: Step
 
 
-class Clock:
-    """Seconds between laps, by name."""
-
-    def __init__(self) -> None:
-        """Start."""
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """End a lap and begin the next; a name given twice adds up."""
-        now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
-        self._last = now
-
-
 @dataclass(frozen=True)
 class Trial:
     """One export, with the evidence to judge it by."""
@@ -161,14 +145,7 @@ def _exporter_for(source: Artifact) -> str:
 
 def _target(source: Artifact, output: str | Path | None) -> Path:
     name = f"{source.path.stem}{'.proved' if source.format is Format.ONNX else ''}.onnx"
-    target = Path(output) if output else Path(name)
-    if target.is_dir():
-        target /= name
-    if target.suffix != ".onnx":
-        raise UsageError(f"the output {target} does not end in .onnx", fix=f"-o {target}.onnx")
-    if target.resolve() == source.path.resolve():
-        raise UsageError(f"the output {target} is the source itself", fix="name another file with -o")
-    return target
+    return output_path(output, name, source.path)
 
 
 def _converted(work: Work, target: Path, stage: Staging) -> Conversion:
@@ -280,38 +257,19 @@ def _finished(work: Work, trial: Trial, stage: Staging, target: Path) -> Trial:
 
 def _proved(work: Work, trial: Trial, stage: Staging, target: Path) -> Verdict:
     """Judge the file that will be promoted, as it lies on the disk."""
-    from deploykit.onnx_io import check
-
-    file = Artifact(stage.folder / target.name, Format.ONNX)
     work.step(f"proving {target.name} in onnxruntime")
-    try:
-        check(file.path)
-        with backend_for(file.format).load(file, Asked()) as session:
-            return compare(trial.golden, session, artifact=str(target), reference=str(work.source.path))
-    except ModelError as error:  # not valid, or onnxruntime does not even load it: as wrong as a file can be
-        said = " ".join((error.message, *error.details)).replace(f"{stage.folder}/", "")
-        why = Check("load", passed=False, rule="valid, and loaded by onnxruntime", why=said)
-        return Verdict(str(target), str(work.source.path), (why,), 0, 0, (), trial.golden.method)
+    file, source = stage.folder / target.name, str(work.source.path)
+    return prove(file, trial.golden, None, artifact=str(target), reference=source)
 
 
 def _promoted(
     work: Work, trial: Trial, verdict: Verdict, failures: list[str], stage: Staging, target: Path
 ) -> Conversion:
-    from deploykit.onnx_io import external_files
-
     golden = golden_path(target)
-    # Of what lies beside an older model, only what save names so is its own: other models may share the rest.
-    own = [one for one in target.parent.glob("*.data") if one.name.startswith(f"{target.stem}.")]
-    before = set(external_files(target)).intersection(own) if own and target.exists() else set()
-    stage.commit(golden.name, *sorted(trial.written, key=lambda name: name == target.name))
-    beside = tuple(target.parent / name for name in trial.written if name != target.name)
-    for stale in before.difference(beside):
-        stale.unlink(missing_ok=True)
-    made = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    workspace.write(workspace.Entry(str(target), sha256(target), "convert", str(work.source.path), made))
+    files = promote(stage, target, trial.written, golden.name, ("convert", work.source.path))
     return Conversion(
         target,
-        (target, *beside),
+        tuple(files),
         golden,
         work.source,
         trial.way,

@@ -42,6 +42,7 @@ def _registries() -> tuple[Registry[Any], ...]:
     from deploykit.backends import BACKENDS
     from deploykit.exporters import EXPORTERS
     from deploykit.metrics import METRICS
+    from deploykit.passes import PASSES
     from deploykit.validation.reports import REPORTS
 
-    return EXPORTERS, BACKENDS, METRICS, REPORTS
+    return EXPORTERS, PASSES, BACKENDS, METRICS, REPORTS

@@ -91,3 +91,23 @@ def options_of(kind: type) -> tuple[Option, ...]:
         )
         for field in fields(kind)
     )
+
+
+def name_of(plugin: object) -> str:
+    """Give the name of a plug-in: that of its file."""
+    return type(plugin).__module__.rpartition(".")[2]
+
+
+def spelled(plugin: Any) -> str:
+    """Write a plug-in with the options that are not as usual: ``fp16:io=true,keep=conv1+conv2``."""
+    set_ = [
+        (one.name, value) for one in options_of(type(plugin)) if (value := getattr(plugin, one.name)) != one.default
+    ]
+    words = ",".join(f"{name}={_spelled(value)}" for name, value in set_)
+    return f"{name_of(plugin)}:{words}" if words else name_of(plugin)
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)

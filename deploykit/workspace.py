@@ -67,5 +67,5 @@ def latest(folder: Path | None = None) -> Path:
             return Path(entry.path)
     raise UsageError(
         "no artifact was named, and none was made in this folder yet",
-        fix=["name one: deploykit validate model.onnx", "or make one: deploykit convert model.pt"],
+        fix=["name one after the command: model.onnx", "or make one: deploykit convert model.pt"],
     )

@@ -1,8 +1,9 @@
 """The options of the command line: groups that several commands take, and what one takes much of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -114,6 +115,29 @@ def loading(taken: SampleOptions, source: SourceOptions) -> "Loading":
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+class Taken(TypedDict):
+    """What goes into an ONNX file, as the API takes it."""
+
+    samples: int
+    seed: int
+    inputs: Sequence[str]
+    shapes: Sequence[str]
+    data: Path | None
+    image: str | None
+
+
+def samples_of(taken: SampleOptions) -> Taken:
+    """Give what goes into an ONNX file as the API takes it."""
+    return {
+        "samples": taken.samples,
+        "seed": taken.seed,
+        "inputs": taken.inputs or (),
+        "shapes": taken.shapes or (),
+        "data": taken.data,
+        "image": taken.image,
+    }
 
 
 Locate = Annotated[

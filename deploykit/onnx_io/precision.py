@@ -3,6 +3,7 @@
 import re
 
 from deploykit.onnx_io.parse import Model
+from deploykit.onnx_io.versions import lineage
 from deploykit.onnx_io.weights import weights
 
 _INTEGERS = re.compile(r"QuantizeLinear|QLinear|Integer|^QGemm$|^QAttention$")
@@ -25,6 +26,8 @@ def precision_of(model: Model) -> str:
             kinds.add("int8")
     if kinds:
         return min(kinds)  # int4 loses more
+    if lineage(model).get("precision") == "float16":  # most of its weights may have had to stay
+        return "float16"
     sizes: dict[str, int] = {}
     for value in weights(model):
         name = value.dtype.name if value.dtype is not None else ""

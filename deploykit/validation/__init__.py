@@ -11,7 +11,7 @@ from deploykit import workspace
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, Loading, backend_for, check_options, fitting
 from deploykit.child import Step, silent
-from deploykit.errors import UsageError
+from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
 from deploykit.tensors import Signature
 from deploykit.validation.baseline import drift, keep
@@ -24,7 +24,7 @@ from deploykit.validation.verdict import Check, Verdict
 if TYPE_CHECKING:
     from deploykit.validation.locating import Search
 
-__all__ = ["Check", "Rules", "Verdict", "compare", "validate"]
+__all__ = ["Check", "Demand", "Rules", "Verdict", "compare", "prove", "validate"]
 
 
 MEMORY = "1GB"
@@ -93,6 +93,33 @@ def validate(  # noqa: PLR0913 - the options of the command
     else:
         verdict = judged.by_source(search.reference, search, samples, seed)
     return _with_baseline(verdict, baseline, update=update_baseline)
+
+
+def prove(path: Path, golden: Golden, demand: Demand | None, *, artifact: str, reference: str) -> Verdict:
+    """Judge an ONNX file that was just made, as it lies on the disk.
+
+    Args:
+        path: the file.
+        golden: the evidence of the original source.
+        demand: what is asked of it; None: that it is the same model, whatever it computes in.
+        artifact: what the verdict calls it.
+        reference: what the verdict calls the source.
+
+    Returns:
+        The verdict; of a file that is not valid, or that onnxruntime does not even load, one that says so.
+    """
+    from deploykit.onnx_io import check, load, precision_of
+
+    file = Artifact(path, Format.ONNX)
+    try:
+        check(path)
+        rules = Rules() if demand is None else demand.rules(precision_of(load(path)), golden)
+        with backend_for(file.format).load(file, Asked()) as session:
+            return compare(golden, session, artifact=artifact, reference=reference, rules=rules)
+    except ModelError as error:
+        said = " ".join((error.message, *error.details)).replace(f"{path.parent}/", "")
+        why = Check("load", passed=False, rule="valid, and loaded by onnxruntime", why=said)
+        return Verdict(artifact, reference, (why,), 0, 0, (), golden.method)
 
 
 def _search(against: str | Path | None, asked: Asked, *, locate: bool, max_memory: str | int) -> "Search | None":

@@ -1,0 +1,39 @@
+"""``deploykit optimize``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import deploykit
+from deploykit import console
+from deploykit.cli.grouping import grouped
+from deploykit.cli.options import Debug, Json, SampleOptions, samples_of
+from deploykit.cli.output import show
+
+Model = Annotated[Path | None, typer.Argument(help="The .onnx file; the latest made here if left out.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file to write.")]
+
+
+@grouped
+def command(
+    model: Model = None,
+    output: Output = None,
+    *,
+    taken: SampleOptions,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make an ONNX file smaller and faster, and prove that it is still the same model.
+
+    Writes MODEL.simplified.onnx and its golden. It is held to the answers of the source that the model was converted
+    from; neither file appears unless the proof succeeds.
+
+    \b
+    deploykit optimize
+    deploykit optimize model.onnx -o small.onnx
+    """
+    del debug
+    with console.progress() as step:
+        made = deploykit.optimize(model, output, step=step, **samples_of(taken))
+    show(made, console.show_optimization, as_json=as_json)

@@ -1,0 +1,121 @@
+"""``deploykit optimize`` and ``deploykit quantize``: from a proved ONNX file to a better one, proved again.
+
+What must always hold lives here, whatever a pass does: the passes fit along the whole chain before anything runs, the
+model that came in is untouched, each result is checked and answers as the ORIGINAL source does, its lineage is
+written; only then does it appear, with its golden.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+from deploykit import workspace
+from deploykit.artifact import Artifact, Format, staging
+from deploykit.backends import Asked, Loading, check_options
+from deploykit.child import Step, silent
+from deploykit.clock import Clock
+from deploykit.errors import UsageError
+from deploykit.optimization.chain import Chain, Measure, Stage, measured
+from deploykit.optimization.evidence import evidence_of
+from deploykit.passes import PASSES, Pass
+from deploykit.plugin import name_of
+from deploykit.promotion import output_path
+from deploykit.validation.evidence import SAMPLES, Size, golden_path
+from deploykit.validation.verdict import Verdict
+
+__all__ = ["Measure", "Optimization", "Stage", "optimize"]
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """What a chain of passes made."""
+
+    path: Path
+    files: tuple[Path, ...]
+    """All that the model is made of: the .onnx file, and its weights where they are beside it."""
+    golden: Path
+    model: Path
+    """What went in."""
+    before: Measure
+    stages: tuple[Stage, ...]
+    verdict: Verdict
+    """Of the last stage, which is the file that was written."""
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+    """golden, then each pass with its proof by name, and save."""
+
+
+def optimize(
+    model: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    passes: Sequence[Pass | str] = ("simplify",),
+    samples: int = SAMPLES,
+    seed: int = 0,
+    step: Step = silent,
+    **loading: Unpack[Loading],
+) -> Optimization:
+    """Apply passes to an ONNX file, one after the other, and prove each result.
+
+    Args:
+        model: an ONNX file; the latest made in this folder where it is not given.
+        output: the file to write; the model's name with what was done, in the current folder, where it is not given.
+        passes: what to apply; a name stands for a pass with its usual options. See ``deploykit.passes``.
+        samples: at most so many of the user's samples are looked at.
+        seed: of synthesized inputs.
+        step: takes a sentence about what goes on.
+        loading: ``data`` to look at instead of the inputs of the golden; the sizes of the inputs.
+
+    Raises:
+        NotEquivalent: a result does not answer as the source does; nothing is written.
+        DeploykitError: the model can't be read, or a pass not be applied to it.
+    """
+    chain = [PASSES.make(one) if isinstance(one, str) else one for one in passes]
+    asked = Asked(**loading)
+    source = Artifact.open(model or workspace.latest())
+    before = _checked(source, asked, chain)
+    target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
+    clock = Clock()
+    with staging(target.parent) as stage:
+        evidence = evidence_of(source, asked, Size(stage.folder / "evidence", samples, seed), step)
+        clock.lap("golden")
+        run = Chain(source, target, stage, evidence, step)
+        path, stages = source.path, list[Stage]()
+        for number, one in enumerate(chain):
+            path, done = run.applied(one, path, stage.folder / str(number))
+            stages.append(done)
+            clock.lap(done.applied.partition(":")[0])
+        files = run.promoted(path)
+        clock.lap("save")
+    notes = evidence.notes
+    return Optimization(
+        target, tuple(files), golden_path(target), source.path, before, tuple(stages), stages[-1].verdict, notes,
+        clock.laps,
+    )  # fmt: skip
+
+
+def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
+    """Make sure that the whole chain fits before anything runs, and measure what goes in.
+
+    Raises:
+        UsageError: it is no ONNX file, or a pass does not take what it would be given.
+    """
+    from deploykit.onnx_io import load, precision_of
+
+    if source.format is not Format.ONNX:
+        raise UsageError(
+            f"{source.path} is {source.format}, and this is done to ONNX files",
+            fix=f"deploykit convert {source.path} first",
+        )
+    check_options(asked, source)
+    precision = precision_of(load(source.path))
+    for one in passes:
+        if precision not in one.accepts:
+            raise UsageError(
+                f"{name_of(one)} takes a model in {' or '.join(sorted(one.accepts))}, and this one is in {precision}",
+                fix="name the model from before that was done to it",
+                details=[str(source.path)],
+            )
+        precision = one.precision or precision
+    return measured(source.path)

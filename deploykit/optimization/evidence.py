@@ -1,0 +1,71 @@
+"""By what the results of passes are judged."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deploykit.artifact import Artifact, Format
+from deploykit.backends import Asked, backend_for
+from deploykit.child import Step
+from deploykit.errors import UsageError
+from deploykit.golden import Golden
+from deploykit.tensors import Array
+from deploykit.validation import Demand, prove
+from deploykit.validation.evidence import Size, find_golden, make_golden
+from deploykit.validation.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """By what results are judged."""
+
+    golden: Golden
+    """Of the original source."""
+    path: Path | None
+    """Where it lies; None where it was recorded just now, from the model itself."""
+    data: Golden | None
+    """What the model that came in, which is proved, answers to the user's samples."""
+    source: str
+    """What the verdict calls the source."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of it."""
+        if self.path is not None:
+            return ()
+        return (f"{self.source} was not made by deploykit: it is itself the source that the result is held to",)
+
+    def calls(self) -> Iterator[Mapping[str, Array]]:
+        """Give the inputs of every call, the user's where there are any."""
+        return (case.inputs for case in (self.data or self.golden).cases)
+
+    def judge(self, path: Path, target: Path) -> Verdict:
+        """Judge a file by the source's own answers, and by those to the user's samples where there are any."""
+        prove_by = partial(prove, path, demand=Demand(), artifact=str(target), reference=self.source)
+        verdict = prove_by(self.golden)
+        return prove_by(self.data) if self.data is not None and verdict.passed else verdict
+
+
+def evidence_of(source: Artifact, asked: Asked, wanted: Size, step: Step) -> Evidence:
+    """Find the golden of the original source; of a model that has none, the model is the source."""
+    from deploykit.onnx_io import lineage, load
+
+    wanted.folder.mkdir()
+    about = lineage(load(source.path))
+    path = find_golden(source.path, about) if "golden.sha256" in about else None
+    if path is not None and asked.data is None:
+        if asked.inputs or asked.shapes:
+            raise UsageError(
+                f"--input and --shapes are for inputs that are made up, and {source.path.name} has its golden",
+                fix="leave them out",
+            )
+        golden = Golden.read(path)
+        return Evidence(golden, path, None, golden.source.get("path", "its source"))
+    step(f"recording what {source.path.name} answers")
+    with backend_for(Format.ONNX).load(source, asked, step) as session:
+        recorded = make_golden(session, load(source.path), source, asked, wanted)
+    if path is None:
+        return Evidence(recorded, None, None, str(source.path))
+    golden = Golden.read(path)
+    return Evidence(golden, path, recorded, golden.source.get("path", "its source"))

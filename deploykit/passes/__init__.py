@@ -1,0 +1,71 @@
+"""Passes: what makes another ONNX file of one. One file each; each holds one frozen dataclass derived from ``Pass``.
+
+A pass reads one file and writes another through its ``Work``, which adds the lineage and judges what was written by the
+evidence of the ORIGINAL source. A pass may try several files and keep the best; whatever it gives, the runner
+(``deploykit.optimization``) checks and proves.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from deploykit.child import Step
+from deploykit.plugin import Registry
+from deploykit.tensors import Array
+from deploykit.validation.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pass works with."""
+
+    calls: Callable[[], Iterable[Mapping[str, Array]]]
+    """Give inputs to run the model on: the user's samples, else those of the golden; each time from the first on."""
+    write: Callable[[Any], Path]
+    """Write an ``onnx_ir.Model``, with the lineage of this pass, as the next file of the stage; give its path.
+
+    The model is not changed but for its lineage, and may be written again after more was done to it."""
+    judge: Callable[[Path], Verdict]
+    """Judge a file that was written by the evidence of the original source."""
+    folder: Path
+    """Where other files may lie while the pass runs."""
+    step: Step
+    """Takes a sentence about what goes on."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a pass made."""
+
+    path: Path
+    """A file that ``Work.write`` gave."""
+    done: str
+    """What it did, in one line: ``41 of 53 nodes left``."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: what was left out, and why."""
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """Makes another ONNX file of one; its fields are its options."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"float32"})
+    """The precisions, as ``onnx_io.precision_of`` names them, of the files that it takes."""
+    suffix: ClassVar[str]
+    """What the file it makes is called after, where the user names none: ``model.SUFFIX.onnx``."""
+    precision: ClassVar[str | None] = None
+    """The precision of what it makes; None for that of what it takes."""
+
+    @abstractmethod
+    def apply(self, source: Path, work: Work) -> Applied:
+        """Make another file of one; the source is not touched.
+
+        Raises:
+            ModelError: it can't be done to this model.
+            NotEquivalent: nothing that it made is the same model any more, or keeps the budget.
+        """
+
+
+PASSES: Registry[Pass] = Registry("deploykit.passes", Pass, "pass")
