@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
 from deploykit.child import Step
@@ -30,8 +31,8 @@ def plain(value: Any) -> Any:
     """Turn a result into what JSON can hold; tensors' descriptions become their text form."""
     from deploykit.tensors import TensorSpec
 
-    if isinstance(value, (TensorSpec, Path, type)):
-        return value.__name__ if isinstance(value, type) else str(value)
+    if isinstance(value, (TensorSpec, Path, GenericAlias, type)):
+        return value.__name__ if isinstance(value, type) and not isinstance(value, GenericAlias) else str(value)
     if is_dataclass(value) and not isinstance(value, type):
         shown = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         return {**shown, "passed": value.passed} if hasattr(value, "passed") else shown

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from deploykit.processor import found_instructions
+
 NAMES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("numpy", "onnx", "onnx-ir", "typer", "rich", "torch", "onnxscript", "safetensors")},
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
@@ -37,20 +39,6 @@ OLDEST = {
 """The same as in pyproject.toml, which a test holds it to."""
 PARTNERS = {"torch": (("onnxscript",), "torch"), "tensorflow": (("tf2onnx",), "tensorflow")}
 """What a framework can't be converted without, and the extra that brings it."""
-
-INSTRUCTIONS = {
-    "avx2": "AVX2",
-    "avx512f": "AVX512F",
-    "avx512_vnni": "AVX512-VNNI",
-    "avx_vnni": "AVX-VNNI",
-    "amx_int8": "AMX-INT8",
-    "amx_bf16": "AMX-BF16",
-    "avx512_bf16": "AVX512-BF16",
-    "asimddp": "ASIMD-DOT",
-    "i8mm": "I8MM",
-    "sve": "SVE",
-}
-"""As /proc/cpuinfo calls them, and as people do."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +108,6 @@ def installed() -> dict[str, str]:
 def findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
     """Say what does not fit among installed distributions, given by name and version."""
     return (*_missing(versions), *_too_old(versions), *_in_each_others_way(versions), *_partners(versions))
-
-
-def found_instructions(cpuinfo: str) -> tuple[str, ...]:
-    """Find the instruction sets that matter in the text of /proc/cpuinfo; none where it says nothing."""
-    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
-    flags = set(lines[0].split()) if lines else set()
-    return tuple(name for flag, name in INSTRUCTIONS.items() if flag in flags)
 
 
 def int8_advice(instructions: tuple[str, ...]) -> str:

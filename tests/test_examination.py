@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deploykit.examination import OLDEST, examine, findings, found_instructions, installed, int8_advice
+from deploykit.examination import OLDEST, examine, findings, installed, int8_advice
+from deploykit.processor import found_instructions
 
 FITTING = {
     "numpy": "2.4.6",

@@ -21,6 +21,8 @@ from deploykit.optimization.evidence import evidence_of
 from deploykit.passes import PASSES, Pass
 from deploykit.plugin import name_of
 from deploykit.promotion import output_path
+from deploykit.validation import FLOOR_SAMPLES, Demand
+from deploykit.validation.demand import LOSSY
 from deploykit.validation.evidence import SAMPLES, Size, golden_path
 from deploykit.validation.verdict import Verdict
 
@@ -46,11 +48,12 @@ class Optimization:
     """golden, then each pass with its proof by name, and save."""
 
 
-def optimize(
+def optimize(  # noqa: PLR0913 - the options of the command
     model: str | Path | None = None,
     output: str | Path | None = None,
     *,
     passes: Sequence[Pass | str] = ("simplify",),
+    demand: Demand | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
     step: Step = silent,
@@ -62,6 +65,7 @@ def optimize(
         model: an ONNX file; the latest made in this folder where it is not given.
         output: the file to write; the model's name with what was done, in the current folder, where it is not given.
         passes: what to apply; a name stands for a pass with its usual options. See ``deploykit.passes``.
+        demand: what is asked of a result that has lost something; the usual bounds where it is not given.
         samples: at most so many of the user's samples are looked at.
         seed: of synthesized inputs.
         step: takes a sentence about what goes on.
@@ -78,9 +82,10 @@ def optimize(
     target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
     clock = Clock()
     with staging(target.parent) as stage:
-        evidence = evidence_of(source, asked, Size(stage.folder / "evidence", samples, seed), step)
+        wanted = Size(stage.folder / "evidence", samples, seed, FLOOR_SAMPLES)
+        evidence = evidence_of(source, asked, wanted, demand or Demand(), step)
         clock.lap("golden")
-        run = Chain(source, target, stage, evidence, step)
+        run = Chain(source, target, stage, evidence, step, lossy=before.precision in LOSSY)
         path, stages = source.path, list[Stage]()
         for number, one in enumerate(chain):
             path, done = run.applied(one, path, stage.folder / str(number))
@@ -101,15 +106,14 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
     Raises:
         UsageError: it is no ONNX file, or a pass does not take what it would be given.
     """
-    from deploykit.onnx_io import load, precision_of
-
     if source.format is not Format.ONNX:
         raise UsageError(
             f"{source.path} is {source.format}, and this is done to ONNX files",
             fix=f"deploykit convert {source.path} first",
         )
     check_options(asked, source)
-    precision = precision_of(load(source.path))
+    before = measured(source.path)
+    precision = before.precision
     for one in passes:
         if precision not in one.accepts:
             raise UsageError(
@@ -118,4 +122,4 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
                 details=[str(source.path)],
             )
         precision = one.precision or precision
-    return measured(source.path)
+    return before

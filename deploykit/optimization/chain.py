@@ -1,6 +1,5 @@
 """One pass after the other, each result proved; and the last one put in its place."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +10,7 @@ from deploykit.artifact import Artifact, Staging, sha256
 from deploykit.child import Step
 from deploykit.errors import NotEquivalent
 from deploykit.optimization.evidence import Evidence
-from deploykit.passes import Applied, Pass, Work
+from deploykit.passes import Applied, Layer, Pass, Work
 from deploykit.plugin import name_of, spelled
 from deploykit.promotion import promote
 from deploykit.validation.evidence import golden_path
@@ -26,6 +25,8 @@ class Measure:
     """With those of its subgraphs and functions."""
     bytes: int
     """Of the file and what is beside it."""
+    precision: str
+    """What it computes in."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,22 @@ class Stage:
     """The pass as text: ``fp16:io=true``."""
     done: str
     notes: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    """What became of each layer, where the pass chooses among them."""
     verdict: Verdict
     made: Measure
 
 
 def measured(path: Path) -> Measure:
     """Say how large a model file is."""
-    from deploykit.onnx_io import external_files, load
+    from deploykit.onnx_io import external_files, load, precision_of
 
     model = load(path)
     nodes = sum(1 for graph in (model.graph, *model.functions.values()) for _ in graph.all_nodes())
-    return Measure(nodes, sum(file.stat().st_size for file in (path, *external_files(path))))
+    return Measure(nodes, sum(file.stat().st_size for file in (path, *external_files(path))), precision_of(model))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Chain:
     """One run of a chain of passes."""
 
@@ -58,29 +61,34 @@ class Chain:
     stage: Staging
     evidence: Evidence
     step: Step
+    lossy: bool = False
+    """Whether the model has lost something by now, so that it is judged by how much."""
 
     def applied(self, one: Pass, path: Path, folder: Path) -> tuple[Path, Stage]:
         """Apply a pass in a folder of its own, and prove what it made."""
         own = folder / "own"
         own.mkdir(parents=True)
+        before, self.lossy = self.lossy, self.lossy or one.lossy
         written = _Written(folder, self.target.name, partial(self._lineage, one))
-        judge = _Judged(partial(self.evidence.judge, target=self.target))
+        judge = _Judged(partial(self.evidence.judge, target=self.target, lossy=self.lossy))
         self.step(f"{name_of(one)}: {path.name}")
-        made = one.apply(path, Work(self.evidence.calls, written.write, judge, own, self.step))
+        made = one.apply(
+            path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step)
+        )
         self.step(f"proving {self.target.name} after {name_of(one)}")
         verdict = judge(made.path)
         if not verdict.passed:
-            raise self._broken(one, path, made, verdict)
-        return made.path, Stage(spelled(one), made.done, made.notes, verdict, measured(made.path))
+            raise self._broken(one, made, verdict, self.evidence.judge(path, self.target, lossy=before))
+        return made.path, Stage(spelled(one), made.done, made.notes, made.layers, verdict, measured(made.path))
 
     def _lineage(self, one: Pass, model: Any) -> None:
         """Write in a model where it comes from."""
         from deploykit.onnx_io import lineage, set_lineage
 
-        if self.evidence.path is None and "golden.sha256" not in lineage(model):
-            golden = self._golden()
-            source = {"source.sha256": self.source.sha256(), "source.name": self.source.path.name}
-            set_lineage(model, **source, **{"golden.sha256": sha256(golden)})
+        if "source.sha256" not in lineage(model):
+            own_source = {"source.sha256": self.source.sha256(), "source.name": self.source.path.name}
+            set_lineage(model, **own_source)
+        set_lineage(model, **{"golden.sha256": sha256(self._golden())})
         before = lineage(model).get("passes")
         own = spelled(one)
         set_lineage(model, passes=f"{before}; {own}" if before else own)
@@ -88,32 +96,37 @@ class Chain:
             set_lineage(model, precision=one.precision)
 
     def _golden(self) -> Path:
-        """Give the golden in the stage."""
-        place = self.stage.folder / golden_path(self.target).name
+        """Give the golden that a result has now, in the stage."""
+        place = self.stage.folder / f"{'lossy' if self.lossy else 'same'}.golden.npz"
         if not place.exists():
-            if self.evidence.path is None:
-                self.evidence.golden.write(place)
-            else:
-                shutil.copyfile(self.evidence.path, place)
+            self.evidence.write(place, lossy=self.lossy)
         return place
 
-    def _broken(self, one: Pass, path: Path, made: Applied, verdict: Verdict) -> NotEquivalent:
-        own = self.evidence.judge(path, self.target)
-        blame = (
-            []
-            if own.passed
-            else [f"so it was before {name_of(one)}: the model that came in is not its source any more"]
-        )
+    def _broken(self, one: Pass, made: Applied, verdict: Verdict, before: Verdict) -> NotEquivalent:
+        said = [*made.notes, *(f"{check.what}: {check.why}" for check in verdict.failures[:3])]
+        if verdict.undecided:
+            return NotEquivalent(
+                f"whether the model answers as {self.evidence.source} does after {name_of(one)} can't be told from"
+                f" {verdict.samples} samples; nothing was written",
+                fix=[
+                    "give more samples: --data FILE --samples N",
+                    "or take what nothing speaks against: --allow-undecided",
+                ],
+                details=said,
+                verdict=verdict,
+            )
+        worse = f"so it was before {name_of(one)}: the model that came in is not its source any more"
+        blame = [] if before.passed else [worse]
         return NotEquivalent(
             f"after {name_of(one)} the model does not answer as {self.evidence.source} does; nothing was written",
             fix="deploykit validate shows what is wrong with the model" if blame else "leave it out",
-            details=[*blame, *made.notes, *(f"{check.what}: {check.why}" for check in verdict.failures[:3])],
+            details=[*blame, *said],
             verdict=verdict,
         )
 
     def promoted(self, path: Path) -> list[Path]:
         """Put the last file and its golden in their place."""
-        golden = self._golden()
+        golden = self._golden().rename(self.stage.folder / golden_path(self.target).name)
         written = [file for file in path.parent.iterdir() if file.is_file()]
         for file in written:
             file.rename(self.stage.folder / file.name)

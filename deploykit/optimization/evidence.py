@@ -1,8 +1,10 @@
 """By what the results of passes are judged."""
 
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from deploykit.artifact import Artifact, Format
@@ -28,6 +30,8 @@ class Evidence:
     """What the model that came in, which is proved, answers to the user's samples."""
     source: str
     """What the verdict calls the source."""
+    demand: Demand
+    """What is asked of a result that has lost something."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -40,14 +44,41 @@ class Evidence:
         """Give the inputs of every call, the user's where there are any."""
         return (case.inputs for case in (self.data or self.golden).cases)
 
-    def judge(self, path: Path, target: Path) -> Verdict:
-        """Judge a file by the source's own answers, and by those to the user's samples where there are any."""
-        prove_by = partial(prove, path, demand=Demand(), artifact=str(target), reference=self.source)
+    def judge(self, path: Path, target: Path, *, lossy: bool) -> Verdict:
+        """Judge a file by the source's own answers, and by those to the user's samples where there are any.
+
+        What has lost something is judged by the user's samples alone: to inputs that are made up it answers worse.
+        """
+        demand = self.demand if lossy else Demand()
+        prove_by = partial(prove, path, demand=demand, artifact=str(target), reference=self.source)
+        if lossy:
+            return prove_by(self.data or self.golden)
         verdict = prove_by(self.golden)
         return prove_by(self.data) if self.data is not None and verdict.passed else verdict
 
+    def write(self, place: Path, *, lossy: bool) -> None:
+        """Write the golden that the result is to have beside it."""
+        if lossy and self.data is not None:
+            part = _within(self.data, _KEPT)
+            replace(part, source={**self.golden.source, "data": self.data.source["data"]}).write(place)
+        elif self.path is None:
+            self.golden.write(place)
+        else:
+            shutil.copyfile(self.path, place)
 
-def evidence_of(source: Artifact, asked: Asked, wanted: Size, step: Step) -> Evidence:
+
+_KEPT = 64 << 20
+"""Bytes of the user's samples that stay with a result."""
+
+
+def _within(golden: Golden, most: int) -> Golden:
+    """Give the first calls of a golden, one at least, whose inputs are of so many bytes together."""
+    sizes = [sum(array.nbytes for array in case.inputs.values()) for case in golden.cases]
+    kept = max(1, sum(total <= most for total in accumulate(sizes)))
+    return replace(golden, cases=golden.cases[:kept]) if kept < len(sizes) else golden
+
+
+def evidence_of(source: Artifact, asked: Asked, wanted: Size, demand: Demand, step: Step) -> Evidence:
     """Find the golden of the original source; of a model that has none, the model is the source."""
     from deploykit.onnx_io import lineage, load
 
@@ -61,11 +92,11 @@ def evidence_of(source: Artifact, asked: Asked, wanted: Size, step: Step) -> Evi
                 fix="leave them out",
             )
         golden = Golden.read(path)
-        return Evidence(golden, path, None, golden.source.get("path", "its source"))
+        return Evidence(golden, path, None, golden.source.get("path", "its source"), demand)
     step(f"recording what {source.path.name} answers")
     with backend_for(Format.ONNX).load(source, asked, step) as session:
         recorded = make_golden(session, load(source.path), source, asked, wanted)
     if path is None:
-        return Evidence(recorded, None, None, str(source.path))
+        return Evidence(recorded, None, recorded if asked.data is not None else None, str(source.path), demand)
     golden = Golden.read(path)
-    return Evidence(golden, path, recorded, golden.source.get("path", "its source"))
+    return Evidence(golden, path, recorded, golden.source.get("path", "its source"), demand)

@@ -29,10 +29,24 @@ class Work:
     The model is not changed but for its lineage, and may be written again after more was done to it."""
     judge: Callable[[Path], Verdict]
     """Judge a file that was written by the evidence of the original source."""
+    made_up: bool
+    """Whether the inputs are made up: a calibration by them says little of real ones."""
     folder: Path
     """Where other files may lie while the pass runs."""
     step: Step
     """Takes a sentence about what goes on."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What became of one node with weights."""
+
+    name: str
+    operator: str
+    fate: str
+    """``int8``, or why it is not: ``float: its weight is computed``."""
+    alone: float | None = None
+    """Signal to noise at the outputs in dB with only this layer changed; None where that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class Applied:
     """What it did, in one line: ``41 of 53 nodes left``."""
     notes: tuple[str, ...] = ()
     """What the user should know: what was left out, and why."""
+    layers: tuple[Layer, ...] = ()
+    """The fate of each layer, where the pass chooses among them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,8 @@ class Pass(ABC):
 
     accepts: ClassVar[frozenset[str]] = frozenset({"float32"})
     """The precisions, as ``onnx_io.precision_of`` names them, of the files that it takes."""
+    lossy: ClassVar[bool] = False
+    """Whether what it makes is judged by what it lost, and so by the user's samples where there are any."""
     suffix: ClassVar[str]
     """What the file it makes is called after, where the user names none: ``model.SUFFIX.onnx``."""
     precision: ClassVar[str | None] = None

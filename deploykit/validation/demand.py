@@ -12,7 +12,8 @@ from deploykit.validation.compare import Rules
 from deploykit.validation.fixed import Tolerances
 from deploykit.validation.loss import Loss
 
-_LOSSY = ("int8", "int4")
+LOSSY = ("int8", "int4")
+"""Precisions of what is another model on purpose."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Demand:
                 "--max-drop bounds the loss of accuracy, and nothing says what is right",
                 fix="--data val.npz --labels val.npz:y",
             )
-        if self.allow_undecided and not (self._asks or precision in _LOSSY):
+        if self.allow_undecided and not (self._asks or precision in LOSSY):
             raise UsageError("--allow-undecided is for int8 and other lossy artifacts", fix="leave it out")
 
     def rules(self, precision: str, golden: Golden) -> Rules:
@@ -51,11 +52,11 @@ class Demand:
         """
         noise = "float16" if precision == "float16" else "float32"
         coarse = bool(golden.quanta) or golden.limit is not None
-        if not (self._asks or (precision in _LOSSY and not coarse)):
+        if not (self._asks or (precision in LOSSY and not coarse)):
             return Rules(noise, self.tolerances)
-        budget = replace(Budget.of(precision if precision in _LOSSY else "pruned"), **self.bounds)
+        budget = replace(Budget.of(precision if precision in LOSSY else "pruned"), **self.bounds)
         named = frozenset(self.bounds) | ({"max_drop"} if self.labels is not None else set())
-        replaces = bool(self.bounds) or precision in _LOSSY
+        replaces = bool(self.bounds) or precision in LOSSY
         loss = Loss(budget, named, replaces, self._read_labels(golden.samples), self.allow_undecided)
         return Rules(noise, self.tolerances, loss)
 

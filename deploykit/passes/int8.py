@@ -1,0 +1,167 @@
+"""Compute in integers of 8 bits, as a runtime does it best, and no more of it than the budget allows."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from deploykit.errors import UsageError
+from deploykit.passes import Applied, Layer, Pass, Work
+from deploykit.passes._guard import Candidate, Guard
+from deploykit.quantization.calibrating import Calibration, calibrate
+from deploykit.quantization.kernels import in_integers
+from deploykit.quantization.placing import Numbers, place
+from deploykit.quantization.ranges import Choice, choose
+from deploykit.quantization.regions import Regions, find_regions
+from deploykit.quantization.targets import WEIGHTED, Target, target_of
+
+_OPSET = 13
+"""The oldest in which QuantizeLinear has a scale for each channel."""
+
+
+@dataclass(frozen=True)
+class Int8(Pass):
+    """Rounds weights and activations to 8 bits, from calibration samples."""
+
+    suffix: ClassVar[str] = "int8"
+    precision: ClassVar[str] = "int8"
+    lossy: ClassVar[bool] = True
+    target: str = field(default="auto", metadata={"help": "auto, cpu, cpu-avx2, tensorrt or openvino"})
+    method: str = field(
+        default="auto", metadata={"help": "of calibration: auto, minmax, average, percentile, entropy or mse"}
+    )
+    keep: tuple[str, ...] = field(default=(), metadata={"help": "nodes that stay in float, by name"})
+    calibration: str = field(default="", metadata={"help": "a calibration to use, instead of samples"})
+    save_calibration: str = field(default="", metadata={"help": "where to write the calibration"})
+    synthetic_calibration: bool = field(default=False, metadata={"help": "calibrate with inputs that are made up"})
+    time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
+
+    def apply(self, source: Path, work: Work) -> Applied:
+        """Calibrate, write the graph in integers, and give back to float what harms most while the budget is missed."""
+        from deploykit.onnx_io import load
+
+        target = target_of(self.target)
+        if work.made_up and not (self.synthetic_calibration or self.calibration):
+            raise UsageError(
+                "int8 needs samples like those in use, to know which range the values have",
+                fix=[
+                    "--data calib.npz (also .npy, .csv, .parquet, a folder of images, or file.py:function)",
+                    "or --synthetic-calibration, where inputs that are made up are good enough",
+                ],
+            )
+        model = load(source)
+        names = {node.name for node in model.graph}
+        unknown = [name for name in self.keep if name not in names]
+        if unknown:
+            from deploykit.errors import nearest
+
+            raise UsageError(
+                f"there is no node '{unknown[0]}'{nearest(unknown[0], names)}",
+                fix=f"deploykit inspect {source.name} lists the operators",
+            )
+        regions = find_regions(model, target, self.keep)
+        if not any(unit.weight is not None for unit in regions.units):
+            raise _nothing(source, target, regions)
+        calibration = self._calibrated(source, regions, work)
+        choices = {
+            name: choose(counts, levels=target.activation_levels, symmetric=target.symmetric, method=self.method)
+            for name, counts in calibration.counts.items()
+        }
+        writer = _Writer(source, target, _numbers(regions, choices, calibration), work)
+        guard = Guard(source, target, writer.numbers, work, self.time_budget, writer.write)
+        best = guard.search(frozenset(self.keep))
+        return self._applied(best, target, guard, choices, calibration)
+
+    def _calibrated(self, source: Path, regions: Regions, work: Work) -> Calibration:
+        if self.calibration:
+            found = Calibration.read(Path(self.calibration))
+            missing = [value.name for value in regions.calibrated() if value.name not in found.counts]
+            if missing:
+                raise UsageError(
+                    f"{self.calibration} says nothing of the tensor '{missing[0]}'",
+                    fix="calibrate with this model and this target: --data calib.npz",
+                )
+        else:
+            channels = {
+                unit.node.inputs[0].name: 1 if unit.node.op_type.startswith("Conv") else -1
+                for unit in regions.units
+                if unit.weight is not None
+            }
+            names = [value.name for value in regions.calibrated()]
+            found = calibrate(source, names, channels, work.calls, work.folder, work.step)
+            found.synthetic = work.made_up
+        if self.save_calibration:
+            found.write(Path(self.save_calibration))
+        return found
+
+    def _applied(
+        self, best: Candidate, target: Target, guard: Guard, choices: dict[str, Choice], calibration: Calibration
+    ) -> Applied:
+        from deploykit.onnx_io import load
+
+        methods: dict[str, int] = {}
+        for choice in choices.values():
+            methods[choice.method] = methods.get(choice.method, 0) + 1
+        ran = in_integers(best.path) if target.name.startswith("cpu") else None
+        layers = tuple(_layers(load(guard.source), best.regions, ran, guard.alone))
+        int8 = sum(layer.fate == "int8" for layer in layers)
+        used = ", ".join(f"{name} {count}" for name, count in sorted(methods.items(), key=lambda one: -one[1]))
+        notes = [
+            f"calibrated with {calibration.samples} samples, ranges by {used}",
+            *calibration.health(),
+            *guard.said(),
+        ]
+        notes += [f"{layer.name} ({layer.operator}) is in {layer.fate}" for layer in layers if layer.fate != "int8"][:5]
+        where = "run in int8" if ran is not None else "are in int8"
+        return Applied(
+            best.path, f"{int8} of {len(layers)} layers with weights {where} ({target.says})", tuple(notes), layers
+        )
+
+
+@dataclass(frozen=True)
+class _Writer:
+    source: Path
+    target: Target
+    numbers: Numbers
+    work: Work
+
+    def write(self, excluded: frozenset[str]) -> Candidate:
+        """Write the model with all but some nodes in integers."""
+        from deploykit.onnx_io import load, set_versions
+
+        model = load(self.source)
+        if model.opset_imports.get("", 0) < _OPSET:
+            set_versions(model, ir=max(model.ir_version, 7), opset=_OPSET)
+        regions = find_regions(model, self.target, excluded)
+        place(model, regions, self.target, self.numbers)
+        path = self.work.write(model)
+        return Candidate(path, excluded, regions)
+
+
+def _numbers(regions: Regions, choices: dict[str, Choice], calibration: Calibration) -> Numbers:
+    """Lay out what stands for every tensor: of one that was only moved about, what stands for its origin."""
+    grids = {name: choice.grid for name, choice in choices.items()}
+    for node in regions.movers:
+        origin = regions.origin(node.outputs[0]).name
+        grids.setdefault(node.outputs[0].name, grids[origin])
+    return Numbers(grids, calibration.channels)
+
+
+def _layers(model: Any, regions: Regions, ran: set[str] | None, alone: dict[str, float]) -> list[Layer]:
+    chosen = {unit.node.name for unit in regions.units}
+    found = []
+    for node in model.graph:
+        if node.op_type not in (*WEIGHTED, "LSTM", "GRU", "RNN"):
+            continue
+        fate = f"float: {regions.left.get(node.name, 'it has no kernel in integers')}"
+        if node.name in chosen:
+            fate = "int8" if ran is None or node.name in ran else "float: onnxruntime did not fuse it"
+        found.append(Layer(node.name, node.op_type, fate, alone.get(node.name)))
+    return found
+
+
+def _nothing(source: Path, target: Target, regions: Regions) -> UsageError:
+    return UsageError(
+        f"there is nothing in {source.name} that {target.name} computes in int8",
+        fix="leave it in float, or try --dynamic for recurrent nets and transformers",
+        details=[f"{name}: {why}" for name, why in list(regions.left.items())[:5]],
+    )

@@ -1,0 +1,238 @@
+"""Run a model for its calibration: one pass over the samples, and nothing of them is kept but counts."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from deploykit.artifact import Artifact, Format
+from deploykit.backends import Asked, backend_for
+from deploykit.child import Step
+from deploykit.errors import ModelError, UsageError
+from deploykit.quantization.counts import Counts
+from deploykit.tensors import Array
+
+_AT_ONCE = 1 << 25
+"""Values of all tensors looked at that a call may give."""
+
+
+_EACH = 512
+"""Values of a channel that go into its mean, of one call: of more, every n-th."""
+
+
+@dataclass
+class Channels:
+    """Means over the samples of each channel of a tensor: what rounded weights shift is known from them."""
+
+    sums: Array
+    squares: Array
+    count: int
+    """Values that were added in each channel."""
+
+    @property
+    def means(self) -> Array:
+        """The mean of each channel."""
+        return self.sums / max(self.count, 1)
+
+    @property
+    def mean_squares(self) -> Array:
+        """The mean square of each channel."""
+        return self.squares / max(self.count, 1)
+
+
+@dataclass
+class Calibration:
+    """What the tensors of a model were like on some samples."""
+
+    counts: dict[str, Counts] = field(default_factory=dict)
+    channels: dict[str, Channels] = field(default_factory=dict)
+    samples: int = 0
+    models: list[str] = field(default_factory=list)
+    """sha256 of the model that it was taken from."""
+    synthetic: bool = False
+    """Whether the samples were made up."""
+
+    def merged(self, other: "Calibration") -> "Calibration":
+        """Give what both saw.
+
+        Raises:
+            UsageError: they are of other models.
+        """
+        if self.models != other.models:
+            raise UsageError(
+                "the calibrations are of different models", fix="merge those that were taken from the same file"
+            )
+        counts = {name: one.merged(other.counts[name]) for name, one in self.counts.items() if name in other.counts}
+        channels = {
+            name: Channels(
+                one.sums + other.channels[name].sums,
+                one.squares + other.channels[name].squares,
+                one.count + other.channels[name].count,
+            )
+            for name, one in self.channels.items()
+            if name in other.channels
+        }
+        made_up = self.synthetic or other.synthetic
+        return Calibration(counts, channels, self.samples + other.samples, self.models, made_up)
+
+    def health(self) -> Iterator[str]:
+        """Say what the user should know of it."""
+        if self.synthetic:
+            yield f"calibrated with {self.samples} samples that were made up: real ones may be quite different"
+        growing = [name for name, one in self.counts.items() if one.calls > 3 and one.grew_at > 0.8 * one.calls]  # noqa: PLR2004
+        if len(growing) > 0.1 * len(self.counts):
+            yield (
+                f"the ranges of {len(growing)} of {len(self.counts)} tensors were still growing at the last samples"
+                f" ({', '.join(growing[:3])}): more samples may help"
+            )
+        still = [name for name, one in self.counts.items() if one.lowest == one.highest]
+        if still:
+            yield f"{len(still)} of {len(self.counts)} tensors never change: {', '.join(still[:3])}"
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        kept = {
+            "deploykit": "calibration",
+            "models": self.models,
+            "samples": self.samples,
+            "synthetic": self.synthetic,
+            "tensors": {name: one.to_json() for name, one in self.counts.items()},
+            "channels": {
+                name: {"sums": one.sums.tolist(), "squares": one.squares.tolist(), "count": one.count}
+                for name, one in self.channels.items()
+            },
+        }
+        path.write_text(json.dumps(kept))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read one back.
+
+        Raises:
+            UsageError: there is none, or it is damaged.
+        """
+        try:
+            kept = json.loads(path.read_text())
+            return cls(
+                {name: Counts.from_json(one) for name, one in kept["tensors"].items()},
+                {
+                    name: Channels(np.array(one["sums"]), np.array(one["squares"]), int(one["count"]))
+                    for name, one in kept["channels"].items()
+                },
+                int(kept["samples"]),
+                list(kept["models"]),
+                bool(kept["synthetic"]),
+            )
+        except OSError as error:
+            raise UsageError(
+                f"can't read the calibration {path}: {error.strerror}", fix="name one that is there"
+            ) from error
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise UsageError(
+                f"{path} is no calibration, or is damaged",
+                fix="make it again: deploykit quantize --int8 --save-calibration",
+            ) from error
+
+
+def calibrate(
+    source: Path,
+    tensors: Sequence[str],
+    channels: Mapping[str, int],
+    calls: Callable[[], Iterable[Mapping[str, Array]]],
+    folder: Path,
+    step: Step,
+) -> Calibration:
+    """Run a model over samples and count the values of some of its tensors.
+
+    Only these leave the runtime, and the rest of the graph is optimized as usual. Calls are cut so small that memory
+    stays within a bound, whatever the number of samples.
+
+    Args:
+        source: the ONNX file.
+        tensors: names of what is counted: inputs, and results of nodes.
+        channels: the axis of the channels of those whose means are wanted too.
+        calls: gives inputs by name.
+        folder: where a copy of the model may lie.
+        step: takes a sentence about what goes on.
+
+    Raises:
+        ModelError: the model does not run, or gives what is no number.
+    """
+    copy = folder / "calibrated.onnx"
+    _with_outputs(source, tensors, copy)
+    found = Calibration({name: Counts() for name in tensors}, models=[Artifact(source, Format.ONNX).sha256()])
+    with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
+        most = 1
+        for call in calls():
+            for part in _parts(call, most, session.signature):
+                answer = next(iter(session.run_all([part])))
+                if isinstance(answer, ModelError):
+                    raise answer
+                rows = _rows(part)
+                _count(found, channels, {**part, **answer})
+                found.samples += rows
+                most = max(1, _AT_ONCE * rows // max(sum(one.size for one in answer.values()), 1))
+                step(f"calibrating: {found.samples} samples")
+    copy.unlink(missing_ok=True)
+    return found
+
+
+def _count(found: Calibration, channels: Mapping[str, int], tensors: Mapping[str, Array]) -> None:
+    for name, counts in found.counts.items():
+        array = tensors[name]
+        try:
+            counts.add(array)
+        except ModelError as error:
+            raise ModelError(f"the tensor '{name}' can't be calibrated: {error.message}", fix=error.fix) from error
+        if name in channels and array.ndim > 1:
+            _add_channels(found, name, array, channels[name])
+
+
+def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> None:
+    count = array.shape[axis]
+    step = -(-array.size // max(count, 1) // _EACH) or 1
+    if axis == 1:
+        rows = np.moveaxis(array.reshape(len(array), count, -1)[:, :, ::step], 1, 0).reshape(count, -1)
+    else:
+        rows = array.reshape(-1, count)[::step].T
+    sums = rows.sum(axis=1, dtype=np.float64)
+    own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), np.zeros(sums.shape), 0))
+    if own.sums.shape == sums.shape:
+        own.sums += sums
+        own.squares += np.einsum("ij,ij->i", rows, rows)
+        own.count += rows.shape[1]
+
+
+def _parts(call: Mapping[str, Array], most: int, signature: Any) -> Iterator[dict[str, Array]]:
+    """Cut a call into smaller ones, along the axis that all of its inputs share."""
+    first = [spec.dims[0] if spec.dims else None for spec in signature.inputs]
+    if not isinstance(first[0], str) or any(dim != first[0] for dim in first):
+        yield dict(call)
+        return
+    rows = _rows(call)
+    for start in range(0, rows, most):
+        yield {name: array[start : start + most] for name, array in call.items()}
+
+
+def _rows(call: Mapping[str, Array]) -> int:
+    return next((len(array) for array in call.values() if array.ndim), 1)
+
+
+def _with_outputs(source: Path, tensors: Iterable[str], copy: Path) -> None:
+    """Write a copy of a model that gives some of its tensors, and these alone."""
+    import onnx_ir
+
+    from deploykit.onnx_io import load, save
+
+    model = load(source)
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    model.graph.outputs.clear()
+    for name in tensors:
+        if name in values:
+            value = values[name]
+            value.dtype = value.dtype or onnx_ir.DataType.FLOAT
+            model.graph.outputs.append(value)
+    save(model, copy)
