@@ -7,15 +7,15 @@ budget; and halfway back, while it still does.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploykit.passes import Work
-from deploykit.quantization.placing import Numbers
-from deploykit.quantization.regions import Regions
-from deploykit.quantization.sensitivity import Effect, effects
-from deploykit.quantization.targets import Target
+from deploykit.errors import UsageError, nearest
+from deploykit.passes import Layer, Work
+from deploykit.quantization.regions import Model, constant
+from deploykit.quantization.sensitivity import Effect, Switchable, effects
+from deploykit.quantization.targets import WEIGHTED
 from deploykit.validation.verdict import Verdict
 
 
@@ -25,8 +25,11 @@ class Candidate:
 
     path: Path
     excluded: frozenset[str]
-    """Names of the nodes that stay in float."""
-    regions: Regions
+    """Names of the nodes that stay in float, for the budget."""
+    chosen: frozenset[str]
+    """Names of those that were rounded."""
+    left: Mapping[str, str]
+    """Why other nodes with weights stay there, by their names."""
 
 
 @dataclass
@@ -34,8 +37,8 @@ class Guard:
     """The search for the fastest file that keeps the budget."""
 
     source: Path
-    target: Target
-    numbers: Numbers
+    prepare: Callable[[Model], list[Switchable]]
+    """Adds to the model what each layer reads once it is rounded."""
     work: Work
     seconds: float
     write: Callable[[frozenset[str]], Candidate]
@@ -55,8 +58,7 @@ class Guard:
         first = self.write(kept)
         if self._good(first):
             return first
-        names = frozenset(unit.node.name for unit in first.regions.units)
-        ranked = effects(self.source, self.target, self.numbers, names, self.work.calls(), self.work.step)
+        ranked = effects(self.source, self.prepare, self.work.calls(), self.work.step)
         self.alone = {one.name: one.sqnr for one in ranked}
         order = [one.name for one in sorted(ranked, key=_worth, reverse=True)]
         failing, passing, best = self._doubled(kept, order, until)
@@ -104,3 +106,40 @@ class Guard:
 def _worth(one: Effect) -> float:
     """What a layer harms, over what it saves."""
     return one.noise / max(one.work, 1.0) ** 0.5
+
+
+def layers_of(
+    model: Model, best: Candidate, ran: Collection[str] | None, alone: Mapping[str, float]
+) -> Iterator[Layer]:
+    """Tell the fate of every layer with weights.
+
+    Args:
+        model: the model in float.
+        best: the file that was chosen.
+        ran: names of the nodes that the runtime has kernels in integers for; None where that was not looked at.
+        alone: SQNR in dB with only this layer rounded, by name, where it was measured.
+    """
+    for node in model.graph:
+        if node.op_type not in (*WEIGHTED, "LSTM", "GRU", "RNN") or constant(node.inputs[1]) is None:
+            continue
+        fate = f"float: {best.left.get(node.name, 'there is no kernel in integers for it')}"
+        if node.name in best.excluded:
+            fate = "float: for the budget" if node.name in alone else "float: as asked"
+        if node.name in best.chosen:
+            fate = "int8" if ran is None or node.name in ran else "float: onnxruntime did not fuse it"
+        yield Layer(node.name, node.op_type, fate, alone.get(node.name))
+
+
+def nodes_named(model: Model, names: Collection[str], source: Path) -> None:
+    """Make sure that there are nodes of these names.
+
+    Raises:
+        UsageError: there is none of one of them.
+    """
+    known = {node.name for node in model.graph}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{source.name} has no node '{name}'{nearest(name, known)}",
+                fix="give the name that the file has for it",
+            )

@@ -1,18 +1,20 @@
 """Compute in integers of 8 bits, as a runtime does it best, and no more of it than the budget allows."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from deploykit.errors import UsageError
-from deploykit.passes import Applied, Layer, Pass, Work
-from deploykit.passes._guard import Candidate, Guard
+from deploykit.passes import Applied, Pass, Work
+from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
 from deploykit.quantization.calibrating import Calibration, calibrate
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
 from deploykit.quantization.ranges import Choice, choose
 from deploykit.quantization.regions import Regions, find_regions
-from deploykit.quantization.targets import WEIGHTED, Target, target_of
+from deploykit.quantization.stand_ins import calibrated
+from deploykit.quantization.targets import Target, target_of
 
 _OPSET = 13
 """The oldest in which QuantizeLinear has a scale for each channel."""
@@ -49,15 +51,7 @@ class Int8(Pass):
                 ],
             )
         model = load(source)
-        names = {node.name for node in model.graph}
-        unknown = [name for name in self.keep if name not in names]
-        if unknown:
-            from deploykit.errors import nearest
-
-            raise UsageError(
-                f"there is no node '{unknown[0]}'{nearest(unknown[0], names)}",
-                fix=f"deploykit inspect {source.name} lists the operators",
-            )
+        nodes_named(model, self.keep, source)
         regions = find_regions(model, target, self.keep)
         if not any(unit.weight is not None for unit in regions.units):
             raise _nothing(source, target, regions)
@@ -67,7 +61,9 @@ class Int8(Pass):
             for name, counts in calibration.counts.items()
         }
         writer = _Writer(source, target, _numbers(regions, choices, calibration), work)
-        guard = Guard(source, target, writer.numbers, work, self.time_budget, writer.write)
+        chosen = frozenset(unit.node.name for unit in regions.units)
+        prepare = partial(calibrated, target=target, numbers=writer.numbers, names=chosen)
+        guard = Guard(source, prepare, work, self.time_budget, writer.write)
         best = guard.search(frozenset(self.keep))
         return self._applied(best, target, guard, choices, calibration)
 
@@ -102,7 +98,7 @@ class Int8(Pass):
         for choice in choices.values():
             methods[choice.method] = methods.get(choice.method, 0) + 1
         ran = in_integers(best.path) if target.name.startswith("cpu") else None
-        layers = tuple(_layers(load(guard.source), best.regions, ran, guard.alone))
+        layers = tuple(layers_of(load(guard.source), best, ran, guard.alone))
         int8 = sum(layer.fate == "int8" for layer in layers)
         used = ", ".join(f"{name} {count}" for name, count in sorted(methods.items(), key=lambda one: -one[1]))
         notes = [
@@ -134,7 +130,8 @@ class _Writer:
         regions = find_regions(model, self.target, excluded)
         place(model, regions, self.target, self.numbers)
         path = self.work.write(model)
-        return Candidate(path, excluded, regions)
+        chosen = frozenset(unit.node.name for unit in regions.units)
+        return Candidate(path, excluded, chosen, regions.left)
 
 
 def _numbers(regions: Regions, choices: dict[str, Choice], calibration: Calibration) -> Numbers:
@@ -144,19 +141,6 @@ def _numbers(regions: Regions, choices: dict[str, Choice], calibration: Calibrat
         origin = regions.origin(node.outputs[0]).name
         grids.setdefault(node.outputs[0].name, grids[origin])
     return Numbers(grids, calibration.channels)
-
-
-def _layers(model: Any, regions: Regions, ran: set[str] | None, alone: dict[str, float]) -> list[Layer]:
-    chosen = {unit.node.name for unit in regions.units}
-    found = []
-    for node in model.graph:
-        if node.op_type not in (*WEIGHTED, "LSTM", "GRU", "RNN"):
-            continue
-        fate = f"float: {regions.left.get(node.name, 'it has no kernel in integers')}"
-        if node.name in chosen:
-            fate = "int8" if ran is None or node.name in ran else "float: onnxruntime did not fuse it"
-        found.append(Layer(node.name, node.op_type, fate, alone.get(node.name)))
-    return found
 
 
 def _nothing(source: Path, target: Target, regions: Regions) -> UsageError:

@@ -96,6 +96,11 @@ def constant(value: Value) -> Any:
     return None if value is None else onnx_ir.convenience.get_const_tensor(value)
 
 
+def is_turned(node: Node) -> bool:
+    """Tell whether the weight of a product is [outputs, inputs]: a Gemm may have it so."""
+    return node.op_type == "Gemm" and bool(_attribute(node, "transB", 0))
+
+
 def _is_float(value: Value) -> bool:
     import onnx_ir
 
@@ -121,15 +126,21 @@ def _weighted(
 
 def _as_unit(node: Node, target: Target) -> tuple[str, Unit | None]:
     """Take a node with weights, or say why it stays in float."""
-    why = next((words for words, applies in _HINDRANCES if applies(node, target)), "")
+    why = hindrance(node, target)
     if why:
-        return why.format(target=target.name, op=node.op_type), None
+        return why, None
     rule = WEIGHTED[node.op_type]
     end = _folded(node, target)
     if constant(node.inputs[rule.weight]) is None:
         return "", Unit(node, (0, 1), end=end)
-    axis = 0 if node.op_type == "Gemm" and _attribute(node, "transB", 0) else rule.axis
+    axis = 0 if is_turned(node) else rule.axis
     return "", Unit(node, (0,), weight=rule.weight, bias=_bias(node), axis=axis, end=end)
+
+
+def hindrance(node: Node, target: Target) -> str:
+    """Say why a node with weights can't be computed in integers; nothing where it can."""
+    why = next((words for words, applies in _HINDRANCES if applies(node, target)), "")
+    return why.format(target=target.name, op=node.op_type)
 
 
 def _bias(node: Node) -> int | None:

@@ -1,0 +1,63 @@
+"""Keep weights in 8 or 4 bits, and compute in float: for models whose time goes into reading their weights."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from deploykit.errors import UsageError
+from deploykit.passes import Applied, Pass, Work
+from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.quantization.blocks import blocks_stand_in, find_matrices, place_blocks
+from deploykit.quantization.targets import target_of
+
+_BLOCKS = (16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class WeightOnly(Pass):
+    """Rounds the weights of large products in blocks, for onnxruntime's MatMulNBits."""
+
+    suffix: ClassVar[str] = "weights"
+    precision: ClassVar[str] = "int8"
+    lossy: ClassVar[bool] = True
+    bits: int = field(default=4, metadata={"help": "8 or 4"})
+    block: int = field(default=32, metadata={"help": "weights that share a scale: 16, 32, 64, 128 or 256"})
+    keep: tuple[str, ...] = field(default=(), metadata={"help": "nodes that stay in float, by name"})
+    time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
+
+    def apply(self, source: Path, work: Work) -> Applied:
+        """Write the weights in blocks, and give back to float what harms most while the budget is missed."""
+        from deploykit.onnx_io import load
+
+        if self.bits not in (4, 8) or self.block not in _BLOCKS:
+            raise UsageError(
+                f"there are no weights of {self.bits} bits in blocks of {self.block}",
+                fix=f"8 or 4 bits, blocks of {', '.join(map(str, _BLOCKS))}",
+            )
+        model = load(source)
+        nodes_named(model, self.keep, source)
+        nodes, left = find_matrices(model, target_of("cpu"), self.keep)
+        if not nodes:
+            raise UsageError(
+                f"there is no product with a large constant matrix in {source.name}",
+                fix="--int8 --data calib.npz, for convolutions",
+                details=[f"{name}: {why}" for name, why in list(left.items())[:5]],
+            )
+        names = frozenset(node.name for node in nodes)
+        prepare = partial(blocks_stand_in, target=target_of("cpu"), names=names, bits=self.bits, block=self.block)
+        guard = Guard(source, prepare, work, self.time_budget, partial(self._write, source, work))
+        best = guard.search(frozenset(self.keep))
+        layers = tuple(layers_of(load(source), best, None, guard.alone))
+        done = sum(layer.fate == "int8" for layer in layers)
+        words = f"{done} of {len(layers)} layers have weights of {self.bits} bits, in blocks of {self.block}"
+        return Applied(best.path, words, tuple(guard.said()), layers)
+
+    def _write(self, source: Path, work: Work, excluded: frozenset[str]) -> Candidate:
+        from deploykit.onnx_io import load
+
+        model = load(source)
+        nodes, left = find_matrices(model, target_of("cpu"), excluded)
+        chosen = frozenset(node.name for node in nodes)
+        place_blocks(model, nodes, self.bits, self.block)
+        return Candidate(work.write(model), excluded, chosen, left)
