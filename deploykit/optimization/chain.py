@@ -9,6 +9,7 @@ from typing import Any
 
 from deploykit.artifact import Artifact, Staging, sha256
 from deploykit.child import Step
+from deploykit.clock import Clock
 from deploykit.errors import NotEquivalent
 from deploykit.optimization.evidence import Evidence
 from deploykit.passes import Applied, Pass, Work
@@ -57,6 +58,7 @@ class Chain:
     target: Path
     stage: Staging
     evidence: Evidence
+    clock: Clock
     step: Step
 
     def applied(self, one: Pass, path: Path, folder: Path) -> tuple[Path, Stage]:
@@ -64,10 +66,11 @@ class Chain:
         own = folder / "own"
         own.mkdir(parents=True)
         written = _Written(folder, self.target.name, partial(self._lineage, one))
-        judge = _Judged(partial(self.evidence.judge, target=self.target))
+        judge = _Judged(partial(self.evidence.judge, target=self.target), self.clock, name_of(one))
         self.step(f"{name_of(one)}: {path.name}")
         made = one.apply(path, Work(self.evidence.calls, written.write, judge, own, self.step))
         self.step(f"proving {self.target.name} after {name_of(one)}")
+        self.clock.lap(name_of(one))
         verdict = judge(made.path)
         if not verdict.passed:
             raise self._broken(one, path, made, verdict)
@@ -149,12 +152,16 @@ class _Written:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Judges each file once."""
+    """Judges each file once; what that takes is no time of the pass."""
 
     judge: Callable[[Path], Verdict]
+    clock: Clock
+    name: str
     known: dict[Path, Verdict] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> Verdict:
         if path not in self.known:
+            self.clock.lap(self.name)
             self.known[path] = self.judge(path)
+            self.clock.lap("proof")
         return self.known[path]
