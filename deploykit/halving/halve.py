@@ -54,11 +54,10 @@ def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
         ModelError: it can't be read, or does not run.
     """
     work.step(f"measuring the tensors of {source.name}")
-    first = read(source, half)
-    ranges = measure(first, work.calls(), work.folder)
+    ranges = measure(source, half, work.calls(), work.folder)
     making = _Making(source, half, work, ranges, ports)
     work.step(f"rewriting to {half.name}")
-    made = making.made(first, {})
+    made = making.made(read(source, half), {})
     if made.verdict.passed or not work.judge(source).passed:
         return made  # what was wrong before is for the runner to say
     work.step(f"looking for what loses too much in {half.name}")

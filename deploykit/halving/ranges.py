@@ -4,9 +4,11 @@ The graph itself takes the largest and the smallest number of each tensor, so th
 memory does not grow with the samples.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from deploykit.errors import ModelError, needs
-from deploykit.halving.graph import Graph
+from deploykit.halving.graph import Graph, read
 from deploykit.halving.schema import is_float
-from deploykit.rounding import MOVES
+from deploykit.rounding import MOVES, Half
 from deploykit.tensors import Array
 
 NOTHING = -1e30
@@ -58,49 +60,71 @@ class Ranges:
     """How many terms the sums behind a tensor have, by its name."""
 
 
-def measure(graph: Graph, calls: Iterable[Mapping[str, Array]], folder: Path) -> Ranges:
+def measure(path: Path, half: Half, calls: Iterable[Mapping[str, Array]], folder: Path) -> Ranges:
     """Run a model and say how large its numbers get.
 
     Args:
-        graph: the model, which is not changed.
+        path: the model.
+        half: what is asked for.
         calls: inputs by name.
         folder: where a copy may lie for a while.
 
     Raises:
-        ModelError: onnxruntime refuses it.
+        ModelError: it can't be read, or onnxruntime refuses it.
     """
-    import onnx
-
-    from deploykit.onnx_io import save
-
     copy = folder / "measured.onnx"
-    written = save(graph.model, copy, external=True)
-    proto = onnx.load(str(copy), load_external_data=False)
-    taps = list(_taps(graph))
-    sums = [node for node in graph.nodes if node.op_type in LONG_SUMS and is_float(node.inputs[0])]
-    del proto.graph.output[:]
-    names: list[str] = []
-    for number, name in enumerate(taps):
-        for op in ("ReduceMax", "ReduceMin"):
-            names.append(f"deploykit.{op}.{number}")
-            proto.graph.node.append(onnx.helper.make_node(op, [name], [names[-1]], keepdims=0))
-    for node in sums:
-        for value in (node.inputs[0], node.outputs[0]):
-            made = f"deploykit.Shape.{value.name}"
-            if made not in names:
-                names.append(made)
-                proto.graph.node.append(onnx.helper.make_node("Shape", [value.name], [made]))
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    onnx.save(proto, str(copy))
-    del proto
+    taps, sums, written = _written(read(path, half), copy)
+    gc.collect()  # a model is cyclic, and would keep its weights beside those of the session
     found = Ranges()
     try:
-        for answer in _run(copy, names, calls):
+        for answer in _run(copy, calls):
             _take_in(found, taps, sums, answer)
     finally:
         for file in written:
             file.unlink()
     return found
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A node that adds up."""
+
+    taken: str
+    given: str
+    terms: Callable[[list[int], list[int]], int]
+
+
+def _written(graph: Graph, copy: Path) -> tuple[list[str], list[_Sum], tuple[Path, ...]]:
+    """Write a copy that gives the ends of each tensor, and the shapes around sums; each right behind what is asked."""
+    import onnx
+
+    from deploykit.onnx_io import save
+
+    written = save(graph.model, copy, external=True)
+    sums = [
+        _Sum(node.inputs[0].name, node.outputs[0].name, partial(terms, node.op_type, _axis_or_groups(node)))
+        for node in graph.nodes
+        if node.op_type in LONG_SUMS and is_float(node.inputs[0])
+    ]
+    proto = onnx.load(str(copy), load_external_data=False)
+    taps = list(_taps(graph))
+    number = {name: place for place, name in enumerate(taps)}
+    shaped = {name for one in sums for name in (one.taken, one.given)}
+    ports = [value.name for value in graph.model.graph.inputs]
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:], proto.graph.output[:]
+    for node, names in ((None, ports), *((node, list(node.output)) for node in nodes)):
+        if node is not None:
+            proto.graph.node.append(node)
+        for name in names:
+            ops = [*(("ReduceMax", "ReduceMin") if name in number else ()), *(("Shape",) if name in shaped else ())]
+            for op in ops:
+                made = f"deploykit.{op}.{name}"
+                keep = {} if op == "Shape" else {"keepdims": 0}
+                proto.graph.node.append(onnx.helper.make_node(op, [name], [made], **keep))
+                proto.graph.output.append(onnx.ValueInfoProto(name=made))
+    onnx.save(proto, str(copy))
+    return taps, sums, written
 
 
 def _taps(graph: Graph) -> Iterator[str]:
@@ -111,7 +135,7 @@ def _taps(graph: Graph) -> Iterator[str]:
             yield from (output.name for output in node.outputs if is_float(output) and output.name)
 
 
-def _run(path: Path, names: list[str], calls: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+def _run(path: Path, calls: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
     with needs("onnxruntime"):
         import onnxruntime
     options = onnxruntime.SessionOptions()
@@ -120,6 +144,8 @@ def _run(path: Path, names: list[str], calls: Iterable[Mapping[str, Array]]) -> 
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False
+    # In the order of the file: each tensor is looked at when it is made, and not all of them in the end.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -129,6 +155,7 @@ def _run(path: Path, names: list[str], calls: Iterable[Mapping[str, Array]]) -> 
             details=[str(error).splitlines()[0]],
         ) from error
     known = {one.name for one in session.get_inputs()}
+    names = [one.name for one in session.get_outputs()]
     for call in calls:
         feed = {name: array for name, array in call.items() if name in known}
         # A call may fail, as there is no largest number of an empty tensor; the proof runs it too.
@@ -136,31 +163,36 @@ def _run(path: Path, names: list[str], calls: Iterable[Mapping[str, Array]]) -> 
             yield dict(zip(names, session.run(names, feed), strict=True))
 
 
-def _take_in(found: Ranges, taps: list[str], sums: list[Any], answer: Mapping[str, Array]) -> None:
-    for number, name in enumerate(taps):
-        ends = (float(answer[f"deploykit.{op}.{number}"]) for op in ("ReduceMax", "ReduceMin"))
+def _take_in(found: Ranges, taps: list[str], sums: list[_Sum], answer: Mapping[str, Array]) -> None:
+    for name in taps:
+        ends = (float(answer[f"deploykit.{op}.{name}"]) for op in ("ReduceMax", "ReduceMin"))
         sizes = [abs(end) for end in ends if np.isfinite(end) and end > NOTHING]
         found.largest[name] = max(found.largest.get(name, 0.0), *sizes, 0.0)
-    for node in sums:
-        shapes = [answer[f"deploykit.Shape.{value.name}"].tolist() for value in (node.inputs[0], node.outputs[0])]
-        name = node.outputs[0].name
-        found.terms[name] = max(found.terms.get(name, 0), terms(node, *shapes))
+    for one in sums:
+        shapes = (answer[f"deploykit.Shape.{name}"].tolist() for name in (one.taken, one.given))
+        found.terms[one.given] = max(found.terms.get(one.given, 0), one.terms(*shapes))
 
 
-def terms(node: Any, taken: list[int], given: list[int]) -> int:
-    """Say how many terms a sum has, from the shapes of what goes in and what comes out."""
-    kind = node.op_type
+def terms(kind: str, axis: int, taken: list[int], given: list[int]) -> int:
+    """Say how many terms a sum has.
+
+    Args:
+        kind: the operator.
+        axis: its axis, or how many groups a GroupNormalization has.
+        taken: the shape of what goes in.
+        given: the shape of what comes out.
+    """
     if not prod(taken) or not prod(given):
         return 0
     if kind in _ALONG:
-        axis = _axis(node)
         return prod(taken[axis:]) if kind in ("LayerNormalization", "RMSNormalization") else prod(taken[axis:][:1])
     if kind == "GroupNormalization":
-        return prod(taken[1:]) // int(node.attributes["num_groups"].as_int())
+        return prod(taken[1:]) // axis
     if kind in ("InstanceNormalization", "MeanVarianceNormalization"):
         return prod(taken[2:])
     return max(taken, default=1) if kind == "CumSum" else prod(taken) // prod(given)
 
 
-def _axis(node: Any) -> int:
-    return int(node.attributes["axis"].as_int()) if "axis" in node.attributes else _ALONG[node.op_type]
+def _axis_or_groups(node: Any) -> int:
+    name = "num_groups" if node.op_type == "GroupNormalization" else "axis"
+    return int(node.attributes[name].as_int()) if name in node.attributes else _ALONG.get(node.op_type, 0)
