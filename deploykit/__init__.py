@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deploykit.inspection import inspect
     from deploykit.listing import plugins
     from deploykit.optimization import Optimization, optimize
+    from deploykit.optimization.quantizing import quantize
     from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
 
@@ -37,6 +38,7 @@ __all__ = [
     "inspect",
     "optimize",
     "plugins",
+    "quantize",
     "seal",
     "validate",
     "verify",
@@ -55,6 +57,7 @@ _PLACES = {
     "inspect": ("deploykit.inspection", "inspect"),
     "optimize": ("deploykit.optimization", "optimize"),
     "plugins": ("deploykit.listing", "plugins"),
+    "quantize": ("deploykit.optimization.quantizing", "quantize"),
     "seal": ("deploykit.sealing", "seal"),
     "validate": ("deploykit.validation", "validate"),
     "verify": ("deploykit.sealing", "verify"),

@@ -89,6 +89,8 @@ class Session(ABC):
 
     signature: Signature
     notes: tuple[str, ...] = ()
+    emulated: str = ""
+    """What of it is not run as it is, since the runtime can't."""
     tables: Mapping[str, str] = MappingProxyType({})
     """sha256 of the tables that rows are looked up in, by name; empty where that is not known."""
     versions: dict[str, str]

@@ -21,6 +21,7 @@ from deploykit.backends._finer import finer
 from deploykit.child import Step, silent
 from deploykit.errors import ModelError, UsageError, nearest, needs
 from deploykit.recording import Answer
+from deploykit.rounding import BFLOAT16, emulate, rounded_types
 from deploykit.samples import synthesize
 from deploykit.tensors import Array, Signature, Tensors, TensorSpec
 
@@ -66,7 +67,28 @@ class OnnxRuntime(Backend):
     def load(self, artifact: Artifact, asked: Asked, step: Step = silent) -> Iterator[Session]:
         """Load an ONNX file; of what was asked, only the descriptions of its inputs apply."""
         step(f"loading {artifact.path.name} in onnxruntime")
-        yield OrtSession(artifact.path, described(asked)[0])
+        with _runnable(artifact.path) as (path, emulated):
+            session = OrtSession(path, described(asked)[0])
+            session.emulated = emulated
+            yield session
+
+
+@contextmanager
+def _runnable(path: Path) -> Iterator[tuple[Path, str]]:
+    """Give a file that onnxruntime runs, and what is not as in the other: it has next to no kernels for bfloat16."""
+    from deploykit.onnx_io import load, save
+
+    model = load(path)
+    if BFLOAT16 not in rounded_types(model):
+        del model
+        yield path, ""
+        return
+    emulate(model)
+    with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+        copy = Path(folder) / path.name
+        save(model, copy, external=True)
+        del model
+        yield copy, "onnxruntime has no bfloat16: it was run in float32, every tensor of bfloat16 rounded to it"
 
 
 class OrtSession(Session):

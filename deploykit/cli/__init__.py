@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import deploykit
-from deploykit.cli import convert, doctor, exits, inspect, listing, optimize, seal, validate, verify
+from deploykit.cli import convert, doctor, exits, inspect, listing, optimize, quantize, seal, validate, verify
 
 app = typer.Typer(
     name="deploykit",
@@ -30,6 +30,7 @@ def _root(
 
 app.command("convert")(convert.command)
 app.command("optimize")(optimize.command)
+app.command("quantize")(quantize.command)
 app.command("validate")(validate.command)
 app.command("seal")(seal.command)
 app.command("verify")(verify.command)

@@ -8,7 +8,7 @@ import typer
 import deploykit
 from deploykit import console
 from deploykit.cli.grouping import grouped
-from deploykit.cli.options import Debug, Json, SampleOptions, SourceOptions, loading
+from deploykit.cli.options import SAMPLES, Debug, Json, SampleOptions, SourceOptions, loading
 from deploykit.cli.output import show
 
 
@@ -54,7 +54,7 @@ def command(
             exporter=exporter,
             opset=opset,
             for_runtime=for_runtime,
-            samples=taken.samples,
+            samples=taken.samples or SAMPLES,
             seed=taken.seed,
             step=step,
             **loading(taken, origin),

@@ -10,6 +10,7 @@ from deploykit import console
 from deploykit.cli.grouping import grouped
 from deploykit.cli.options import Debug, Json, SampleOptions, samples_of
 from deploykit.cli.output import show
+from deploykit.cli.quantize import Halves, quantizers
 
 Model = Annotated[Path | None, typer.Argument(help="The .onnx file; the latest made here if left out.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file to write.")]
@@ -20,6 +21,8 @@ def command(
     model: Model = None,
     output: Output = None,
     *,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Compute in float16 too, as quantize --fp16 does.")] = False,
+    fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Take and give float16 too.")] = False,
     taken: SampleOptions,
     as_json: Json = False,
     debug: Debug = False,
@@ -32,8 +35,10 @@ def command(
     \b
     deploykit optimize
     deploykit optimize model.onnx -o small.onnx
+    deploykit optimize model.onnx --fp16
     """
     del debug
+    halves = quantizers(Halves(fp16=fp16, fp16_io=fp16_io))
     with console.progress() as step:
-        made = deploykit.optimize(model, output, step=step, **samples_of(taken))
+        made = deploykit.optimize(model, output, passes=["simplify", *halves], step=step, **samples_of(taken))
     show(made, console.show_optimization, as_json=as_json)

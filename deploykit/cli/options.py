@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from deploykit.errors import UsageError
+
 if TYPE_CHECKING:
     from deploykit.backends import Loading
 
@@ -43,7 +45,10 @@ class SampleOptions:
             metavar="STEPS", help="How images of --data are prepared: 'resize=256,crop=224,scale=255,mean=...'."
         ),
     ] = None
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")] = 32
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=1, help="Use at most so many samples of --data: 32, and 512 for integers."),
+    ] = None
     shapes: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,10 +122,14 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
+SAMPLES = 32
+"""How many of the user's samples are used when nothing else is said."""
+
+
 class Taken(TypedDict):
     """What goes into an ONNX file, as the API takes it."""
 
-    samples: int
+    samples: int | None
     seed: int
     inputs: Sequence[str]
     shapes: Sequence[str]
@@ -180,3 +189,13 @@ Markdown = Annotated[
     Path | None, typer.Option(metavar="FILE.md", help="Write it in Markdown; GitHub's step summary gets it anyway.")
 ]
 Html = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write it as one page with charts.")]
+
+
+def share(option: str, text: str | None) -> float | None:
+    """Read 0.005 and 0.5%."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"{option} {text} is no share", fix=f"{option} 0.005, or {option} 0.5%") from None

@@ -10,6 +10,7 @@ import deploykit
 from deploykit import console
 from deploykit.cli.grouping import grouped
 from deploykit.cli.options import (
+    SAMPLES,
     Atol,
     Baseline,
     Debug,
@@ -29,9 +30,9 @@ from deploykit.cli.options import (
     Undecided,
     UpdateBaseline,
     loading,
+    share,
 )
 from deploykit.cli.output import show
-from deploykit.errors import UsageError
 
 
 @grouped
@@ -82,11 +83,11 @@ def command(
         verdict = deploykit.validate(
             artifact,
             against,
-            samples=taken.samples,
+            samples=taken.samples or SAMPLES,
             seed=taken.seed,
-            min_agreement=_share("--min-agreement", min_agreement),
+            min_agreement=share("--min-agreement", min_agreement),
             min_sqnr=min_sqnr,
-            max_drop=_share("--max-drop", max_drop),
+            max_drop=share("--max-drop", max_drop),
             labels=labels,
             allow_undecided=allow_undecided,
             atol=atol or (),
@@ -103,13 +104,3 @@ def command(
     typer.echo(annotations, nl=False, err=as_json)
     if not verdict.passed:
         raise typer.Exit(1)
-
-
-def _share(option: str, text: str | None) -> float | None:
-    """Read 0.005 and 0.5%."""
-    if text is None:
-        return None
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise UsageError(f"{option} {text} is no share", fix=f"{option} 0.005, or {option} 0.5%") from None

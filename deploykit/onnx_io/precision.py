@@ -8,11 +8,12 @@ from deploykit.onnx_io.weights import weights
 
 _INTEGERS = re.compile(r"QuantizeLinear|QLinear|Integer|^QGemm$|^QAttention$")
 _BLOCKS = "MatMulNBits"
+_HALVES = ("float16", "bfloat16")
 _SHARE = 0.5
 
 
 def precision_of(model: Model) -> str:
-    """Say what a model computes in: ``float32``, ``float16``, ``int8``, or ``int4`` for weights in blocks of 4 bits.
+    """Say what a model computes in: ``float32``, ``float16``, ``bfloat16``, ``int8``, or ``int4`` for blocks of 4 bits.
 
     One operator in integers makes it int8: its answers are then those of rounded numbers. One in floats of 16 bits does
     so where half of the weights are of that type.
@@ -26,11 +27,12 @@ def precision_of(model: Model) -> str:
             kinds.add("int8")
     if kinds:
         return min(kinds)  # int4 loses more
-    if lineage(model).get("precision") == "float16":  # most of its weights may have had to stay
-        return "float16"
+    said = lineage(model).get("precision")
+    if said in _HALVES:  # most of its weights may have had to stay
+        return said
     sizes: dict[str, int] = {}
     for value in weights(model):
         name = value.dtype.name if value.dtype is not None else ""
         sizes[name] = sizes.get(name, 0) + value.const_value.size
-    half = sizes.get("FLOAT16", 0) + sizes.get("BFLOAT16", 0)
-    return "float16" if half > _SHARE * sum(sizes.values()) else "float32"
+    half = {name: sizes.get(name.upper(), 0) for name in _HALVES}
+    return max(half, key=half.__getitem__) if sum(half.values()) > _SHARE * sum(sizes.values()) else "float32"

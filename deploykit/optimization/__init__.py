@@ -45,7 +45,7 @@ class Optimization:
     """Of the last stage, which is the file that was written."""
     notes: tuple[str, ...]
     seconds: dict[str, float]
-    """golden, then each pass with its proof by name, and save."""
+    """golden, then each pass by name, the proofs of all of them, and save."""
 
 
 def optimize(  # noqa: PLR0913 - the options of the command
@@ -54,7 +54,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     *,
     passes: Sequence[Pass | str] = ("simplify",),
     demand: Demand | None = None,
-    samples: int = SAMPLES,
+    samples: int | None = None,
     seed: int = 0,
     step: Step = silent,
     **loading: Unpack[Loading],
@@ -66,7 +66,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
         output: the file to write; the model's name with what was done, in the current folder, where it is not given.
         passes: what to apply; a name stands for a pass with its usual options. See ``deploykit.passes``.
         demand: what is asked of a result that has lost something; the usual bounds where it is not given.
-        samples: at most so many of the user's samples are looked at.
+        samples: at most so many of the user's samples are looked at; 32 where nothing is said.
         seed: of synthesized inputs.
         step: takes a sentence about what goes on.
         loading: ``data`` to look at instead of the inputs of the golden; the sizes of the inputs.
@@ -82,15 +82,14 @@ def optimize(  # noqa: PLR0913 - the options of the command
     target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
     clock = Clock()
     with staging(target.parent) as stage:
-        wanted = Size(stage.folder / "evidence", samples, seed, FLOOR_SAMPLES)
+        wanted = Size(stage.folder / "evidence", samples or SAMPLES, seed, FLOOR_SAMPLES)
         evidence = evidence_of(source, asked, wanted, demand or Demand(), step)
         clock.lap("golden")
-        run = Chain(source, target, stage, evidence, step, lossy=before.precision in LOSSY)
+        run = Chain(source, target, stage, evidence, clock, step, lossy=before.precision in LOSSY)
         path, stages = source.path, list[Stage]()
         for number, one in enumerate(chain):
             path, done = run.applied(one, path, stage.folder / str(number))
             stages.append(done)
-            clock.lap(done.applied.partition(":")[0])
         files = run.promoted(path)
         clock.lap("save")
     notes = evidence.notes
@@ -115,6 +114,7 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
     before = measured(source.path)
     precision = before.precision
     for one in passes:
+        one.check(made_up=asked.data is None)
         if precision not in one.accepts:
             raise UsageError(
                 f"{name_of(one)} takes a model in {' or '.join(sorted(one.accepts))}, and this one is in {precision}",

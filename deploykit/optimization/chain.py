@@ -8,6 +8,7 @@ from typing import Any
 
 from deploykit.artifact import Artifact, Staging, sha256
 from deploykit.child import Step
+from deploykit.clock import Clock
 from deploykit.errors import NotEquivalent
 from deploykit.optimization.evidence import Evidence
 from deploykit.passes import Applied, Layer, Pass, Work
@@ -60,6 +61,7 @@ class Chain:
     target: Path
     stage: Staging
     evidence: Evidence
+    clock: Clock
     step: Step
     lossy: bool = False
     """Whether the model has lost something by now, so that it is judged by how much."""
@@ -70,12 +72,13 @@ class Chain:
         own.mkdir(parents=True)
         before, self.lossy = self.lossy, self.lossy or one.lossy
         written = _Written(folder, self.target.name, partial(self._lineage, one))
-        judge = _Judged(partial(self.evidence.judge, target=self.target, lossy=self.lossy))
+        judge = _Judged(partial(self.evidence.judge, target=self.target, lossy=self.lossy), self.clock, name_of(one))
         self.step(f"{name_of(one)}: {path.name}")
         made = one.apply(
             path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step)
         )
         self.step(f"proving {self.target.name} after {name_of(one)}")
+        self.clock.lap(name_of(one))
         verdict = judge(made.path)
         if not verdict.passed:
             raise self._broken(one, made, verdict, self.evidence.judge(path, self.target, lossy=before))
@@ -162,12 +165,16 @@ class _Written:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Judges each file once."""
+    """Judges each file once; what that takes is no time of the pass."""
 
     judge: Callable[[Path], Verdict]
+    clock: Clock
+    name: str
     known: dict[Path, Verdict] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> Verdict:
         if path not in self.known:
+            self.clock.lap(self.name)
             self.known[path] = self.judge(path)
+            self.clock.lap("proof")
         return self.known[path]

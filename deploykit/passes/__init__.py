@@ -76,6 +76,16 @@ class Pass(ABC):
     precision: ClassVar[str | None] = None
     """The precision of what it makes; None for that of what it takes."""
 
+    def check(self, *, made_up: bool) -> None:  # noqa: B027 - most have nothing to say
+        """Make sure that the options make sense, before anything runs.
+
+        Args:
+            made_up: whether there are no samples of the user's.
+
+        Raises:
+            UsageError: they do not.
+        """
+
     @abstractmethod
     def apply(self, source: Path, work: Work) -> Applied:
         """Make another file of one; the source is not touched.

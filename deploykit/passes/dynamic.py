@@ -25,15 +25,19 @@ class Dynamic(Pass):
     target: str = field(default="auto", metadata={"help": "auto, cpu or cpu-avx2"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 
-    def apply(self, source: Path, work: Work) -> Applied:
-        """Write the products in integers, and give back to float what harms most while the budget is missed."""
-        from deploykit.onnx_io import load
-
+    def check(self, *, made_up: bool) -> None:  # noqa: ARG002
+        """Make sure that the target has such kernels."""
         target = target_of(self.target)
         if not target.name.startswith("cpu"):
             raise UsageError(
                 f"{target.name} has no kernels with ranges at run time", fix="--target cpu, or --int8 without --dynamic"
             )
+
+    def apply(self, source: Path, work: Work) -> Applied:
+        """Write the products in integers, and give back to float what harms most while the budget is missed."""
+        from deploykit.onnx_io import load
+
+        target = target_of(self.target)
         model = load(source)
         nodes_named(model, self.keep, source)
         products, left = find_products(model, target, self.keep)

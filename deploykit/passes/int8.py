@@ -11,7 +11,7 @@ from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
 from deploykit.quantization.calibrating import Calibration, calibrate
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
-from deploykit.quantization.ranges import Choice, choose
+from deploykit.quantization.ranges import Choice, check_method, choose
 from deploykit.quantization.regions import Regions, find_regions
 from deploykit.quantization.stand_ins import calibrated
 from deploykit.quantization.targets import Target, target_of
@@ -37,12 +37,11 @@ class Int8(Pass):
     synthetic_calibration: bool = field(default=False, metadata={"help": "calibrate with inputs that are made up"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 
-    def apply(self, source: Path, work: Work) -> Applied:
-        """Calibrate, write the graph in integers, and give back to float what harms most while the budget is missed."""
-        from deploykit.onnx_io import load
-
-        target = target_of(self.target)
-        if work.made_up and not (self.synthetic_calibration or self.calibration):
+    def check(self, *, made_up: bool) -> None:
+        """Make sure that there is a target, a method and something to calibrate with."""
+        target_of(self.target)
+        check_method(self.method)
+        if made_up and not (self.synthetic_calibration or self.calibration):
             raise UsageError(
                 "int8 needs samples like those in use, to know which range the values have",
                 fix=[
@@ -50,6 +49,12 @@ class Int8(Pass):
                     "or --synthetic-calibration, where inputs that are made up are good enough",
                 ],
             )
+
+    def apply(self, source: Path, work: Work) -> Applied:
+        """Calibrate, write the graph in integers, and give back to float what harms most while the budget is missed."""
+        from deploykit.onnx_io import load
+
+        target = target_of(self.target)
         model = load(source)
         nodes_named(model, self.keep, source)
         regions = find_regions(model, target, self.keep)

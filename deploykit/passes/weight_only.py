@@ -26,15 +26,18 @@ class WeightOnly(Pass):
     keep: tuple[str, ...] = field(default=(), metadata={"help": "nodes that stay in float, by name"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 
-    def apply(self, source: Path, work: Work) -> Applied:
-        """Write the weights in blocks, and give back to float what harms most while the budget is missed."""
-        from deploykit.onnx_io import load
-
+    def check(self, *, made_up: bool) -> None:  # noqa: ARG002
+        """Make sure that there is a kernel for such blocks."""
         if self.bits not in (4, 8) or self.block not in _BLOCKS:
             raise UsageError(
                 f"there are no weights of {self.bits} bits in blocks of {self.block}",
                 fix=f"8 or 4 bits, blocks of {', '.join(map(str, _BLOCKS))}",
             )
+
+    def apply(self, source: Path, work: Work) -> Applied:
+        """Write the weights in blocks, and give back to float what harms most while the budget is missed."""
+        from deploykit.onnx_io import load
+
         model = load(source)
         nodes_named(model, self.keep, source)
         nodes, left = find_matrices(model, target_of("cpu"), self.keep)

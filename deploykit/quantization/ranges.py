@@ -74,13 +74,7 @@ def choose(counts: Counts, *, levels: int, symmetric: bool, method: str = "auto"
         symmetric: whether zero is in the middle.
         method: one of ``METHODS``, or ``auto``: of all of them the one with the least squared error.
 
-    Raises:
-        UsageError: there is no such method.
     """
-    if method not in (*METHODS, "auto"):
-        raise UsageError(
-            f"there is no calibration method '{method}'{nearest(method, METHODS)}", fix=f"auto, {', '.join(METHODS)}"
-        )
     values = counts.values()
     found = []
     for name in METHODS if method == "auto" else (method,):
@@ -88,6 +82,19 @@ def choose(counts: Counts, *, levels: int, symmetric: bool, method: str = "auto"
         grid = Grid(min(low, 0.0), max(high, 0.0), levels, symmetric)
         found.append(Choice(grid, name, grid.error(values)))
     return min(found, key=lambda one: one.error)
+
+
+def check_method(name: str) -> None:
+    """Make sure that there is a method of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in (*METHODS, "auto"):
+        known = ("auto", *METHODS)
+        raise UsageError(
+            f"there is no calibration method '{name}'{nearest(name, known)}", fix=f"one of {', '.join(known)}"
+        )
 
 
 def _minmax(counts: Counts, values: Values, levels: int) -> tuple[float, float]:  # noqa: ARG001

@@ -19,6 +19,7 @@ from deploykit.validation.compare import Rules, compare
 from deploykit.validation.demand import Demand
 from deploykit.validation.evidence import SAMPLES, Size, find_golden, make_golden
 from deploykit.validation.fixed import Tolerances
+from deploykit.validation.half_ports import widened
 from deploykit.validation.verdict import Check, Verdict
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def prove(path: Path, golden: Golden, demand: Demand | None, *, artifact: str, r
     try:
         check(path)
         rules = Rules() if demand is None else demand.rules(precision_of(load(path)), golden)
-        with backend_for(file.format).load(file, Asked()) as session:
+        with backend_for(file.format).load(file, Asked()) as loaded:
+            session = widened(loaded, load(path))
             return compare(golden, session, artifact=artifact, reference=reference, rules=rules)
     except ModelError as error:
         said = " ".join((error.message, *error.details)).replace(f"{path.parent}/", "")
@@ -211,7 +213,8 @@ class _Judged:
         rules = self.demand.rules(self.precision, golden)
         # An ONNX file says itself what it takes; what the user says of inputs is for the source.
         own = Asked() if self.graph is not None else self._as_source(golden, asked)
-        with backend_for(self.artifact.format).load(self.artifact, own, self.step) as session:
+        with backend_for(self.artifact.format).load(self.artifact, own, self.step) as loaded:
+            session = loaded if self.graph is None else widened(loaded, self.graph)
             self.step("comparing")
             verdict = compare(golden, session, artifact=str(self.artifact.path), reference=reference, rules=rules)
         if rules.loss is not None and not verdict.passed and "data" not in golden.source:

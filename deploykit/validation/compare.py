@@ -25,7 +25,7 @@ class Rules:
     """By what an artifact is judged."""
 
     precision: str = "float32"
-    """What the noise ratio takes it to compute in: ``float32`` or ``float16``."""
+    """What the noise ratio takes it to compute in: ``float32``, ``float16`` or ``bfloat16``."""
     tolerances: Tolerances = field(default_factory=Tolerances)
     """What the user fixes, in the place of the noise ratio."""
     loss: Loss | None = None
@@ -69,7 +69,7 @@ def compare(golden: Golden, session: Session, *, artifact: str, reference: str, 
         values=run.values,
         shapes=tuple(run.shapes) or golden.shapes,
         method=golden.method,
-        notes=golden.notes,
+        notes=(*golden.notes, *([session.emulated] if session.emulated else [])),
         lossy=lossy,
     )
 
@@ -193,7 +193,7 @@ def _same(kind: str, ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -
         return Check(kind, passed=False, rule=rule, why=f"in another order: {order}")
     wrong = [f"{one} became {by_name[one.name]}" for one in ours if not _fits(one, by_name[one.name])]
     if any(one.dtype == "float32" and by_name[one.name].dtype == "float16" for one in ours):
-        wrong.append("converters to float16 leave them as they are with keep_io_types=True")
+        wrong.append("converters to float16 leave them as they are with keep_io_types=True; deploykit says --fp16-io")
     return Check(kind, passed=not wrong, rule=rule, why="; ".join(wrong) or "as the source")
 
 

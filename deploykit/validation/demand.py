@@ -14,6 +14,7 @@ from deploykit.validation.loss import Loss
 
 LOSSY = ("int8", "int4")
 """Precisions of what is another model on purpose."""
+_HALVES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Demand:
         Raises:
             UsageError: the labels can't be read, or are not as many as the samples.
         """
-        noise = "float16" if precision == "float16" else "float32"
+        noise = precision if precision in _HALVES else "float32"
         coarse = bool(golden.quanta) or golden.limit is not None
         if not (self._asks or (precision in LOSSY and not coarse)):
             return Rules(noise, self.tolerances)

@@ -33,7 +33,7 @@ the same graph is judged once more with those in float64, which mends no fault. 
 
 _SMALL_GROUP = 16
 _UNIT = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53, "complex64": 2.0**-24}
-_FP16_OVER_FP32 = 2.0**13
+_OVER_FLOAT32 = {"float16": 2.0**13, "bfloat16": 2.0**16}
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Ratio:
 
 
 def limit(precision: str) -> float:
-    """Give the largest ratio that passes, for an artifact computing in ``float32`` or ``float16``.
+    """Give the largest ratio that passes, for an artifact computing in ``float32``, ``float16`` or ``bfloat16``.
 
-    float16 rounds 2^13 times coarser than float32, and the errors of a net grow with the rounding.
+    float16 rounds 2^13 times coarser than float32, bfloat16 2^16 times, and the errors of a net grow with the rounding.
     """
-    return LIMIT * (_FP16_OVER_FP32 if precision == "float16" else 1.0)
+    return LIMIT * _OVER_FLOAT32.get(precision, 1.0)
 
 
 def unit_of(dtype: str) -> float:

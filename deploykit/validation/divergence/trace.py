@@ -30,7 +30,7 @@ class Rule:
 
         Float16 and integers round more coarsely, by a known factor: that much is no fault.
         """
-        return cls(limit("float16" if precision == "float16" else "float32"), _STEPS.get(precision, 0.0))
+        return cls(limit(precision), _STEPS.get(precision, 0.0))
 
 
 def trace(graph: Graph, matches: Mapping[str, Match], found: Mapping[str, Apart], rule: Rule) -> tuple[Layer, ...]:

@@ -1,0 +1,121 @@
+"""Halve a file, prove it on a machine with such floats, and keep in float32 what loses too much."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploykit.errors import NotEquivalent
+from deploykit.halving.graph import Graph, read
+from deploykit.halving.plan import Plan, plan
+from deploykit.halving.ranges import Ranges, measure
+from deploykit.halving.rewrite import Rewriting
+from deploykit.halving.schema import is_float
+from deploykit.halving.search import Trial, search
+from deploykit.halving.words import noted, told
+from deploykit.rounding import Half, emulate
+
+if TYPE_CHECKING:
+    from deploykit.passes import Work
+    from deploykit.validation.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Halved:
+    """A file that was made, and how it is on a machine that rounds to 16 bits."""
+
+    path: Path
+    plan: Plan
+    graph: Graph
+    verdict: "Verdict"
+
+    @property
+    def done(self) -> str:
+        """Say what was done in one line."""
+        return told(self.graph, self.plan)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say what stayed in float32, and what became of weights."""
+        return tuple(noted(self.graph, self.plan))
+
+
+def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
+    """Make a file that computes in 16 bits where it can, and answers as its source does.
+
+    Args:
+        source: an ONNX file in float32.
+        half: the type.
+        work: what writes and judges files.
+        ports: whether its inputs and outputs become 16 bits wide too.
+
+    Raises:
+        NotEquivalent: whatever stays in float32, it is not the same model any more.
+        ModelError: it can't be read, or does not run.
+    """
+    work.step(f"measuring the tensors of {source.name}")
+    ranges = measure(source, half, work.calls(), work.folder)
+    making = _Making(source, half, work, ranges, ports)
+    work.step(f"rewriting to {half.name}")
+    made = making.made(read(source, half), {})
+    if made.verdict.passed or not work.judge(source).passed:
+        return made  # what was wrong before is for the runner to say
+    work.step(f"looking for what loses too much in {half.name}")
+    kept = search(made.plan, making.trial)
+    found = making.made(read(source, half), kept) if kept is not None else made
+    if not found.verdict.passed or not found.plan.halves:
+        raise _failed(found, half)
+    return found
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What files are made of."""
+
+    source: Path
+    half: Half
+    work: "Work"
+    ranges: Ranges
+    ports: bool
+
+    def made(self, graph: Graph, kept: Mapping[int, str]) -> Halved:
+        """Write a file, and judge what it is where every tensor of 16 bits is rounded."""
+        chosen = plan(graph, self.ranges, kept)
+        Rewriting(graph, chosen, self._whole(graph, kept), self.ports).run()
+        path = self.work.write(graph.model)
+        verdict = self._judged(graph)
+        return Halved(path, chosen, graph, verdict)
+
+    def trial(self, kept: Collection[int]) -> Trial:
+        """Judge a file in which some nodes stay in float32, and throw it away."""
+        graph = read(self.source, self.half)
+        forced = dict.fromkeys(kept, "")
+        Rewriting(graph, plan(graph, self.ranges, forced), self._whole(graph, forced)).run()
+        return Trial.of(self._judged(graph))
+
+    def _judged(self, graph: Graph) -> "Verdict":
+        emulate(graph.model)
+        path = self.work.write(graph.model)
+        verdict = self.work.judge(path)
+        for file in path.parent.iterdir():
+            file.unlink()
+        return verdict
+
+    @staticmethod
+    def _whole(graph: Graph, kept: Mapping[int, str]) -> frozenset[str]:
+        """Name the weights of the nodes that lose too much: they are not rounded either."""
+        return frozenset(
+            value.name
+            for number in kept
+            for value in graph.nodes[number].inputs
+            if is_float(value) and value.const_value
+        )
+
+
+def _failed(found: Halved, half: Half) -> NotEquivalent:
+    return NotEquivalent(
+        f"whatever stays in float32, in {half.name} the model does not answer as its source does",
+        fix="leave it in float32, or give samples as it gets in use with --data",
+        details=[*found.notes, *(f"{check.what}: {check.why}" for check in found.verdict.failures[:3])],
+        verdict=found.verdict,
+    )

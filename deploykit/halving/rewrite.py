@@ -1,0 +1,227 @@
+"""Halve the nodes of a plan: their tensors and weights become 16 bits wide, and casts come where both widths meet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploykit.halving.graph import Graph, bodies, holds_graph, owner
+from deploykit.halving.plan import Plan
+from deploykit.halving.schema import is_float
+from deploykit.halving.weights import fit_of, half_tensor
+from deploykit.rounding import Half
+
+SMALL = 256
+"""Values up to which a weight that is read in both widths is kept twice, in the place of a cast."""
+
+
+@dataclass
+class Rewriting:
+    """A graph while it is halved; it is changed in place."""
+
+    graph: Graph
+    plan: Plan
+    whole: frozenset[str] = frozenset()
+    """Weights that are kept in float32 in the file too, where float32 is what reads them."""
+    ports: bool = False
+    """Whether the inputs and outputs of the model become 16 bits wide too."""
+    casts: dict[tuple[Any, Any], Any] = field(default_factory=dict)
+    """The value that a value was cast to, by value and type."""
+    names: set[str] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Halve it."""
+        graph = self.graph.model.graph
+        self.names = {value.name for one in self.graph.model.graphs() for value in _values(one)}
+        narrow, wide = self._readers()
+        self._settle_weights(narrow, wide)
+        for number, node in enumerate(self.graph.nodes):
+            self._halve(number, node)
+        for place, output in enumerate(list(graph.outputs)):
+            self._settle_output(place, output)
+        if self.ports:
+            self._settle_inputs()
+        for body in self.graph.model.graphs():
+            if body is not graph:
+                self._store_weights(body)
+
+    def _readers(self) -> tuple[set[Any], set[Any]]:
+        """Give the weights that are read in 16 bits, and those that are read in 32."""
+        narrow, wide = set[Any](), set(self.graph.model.graph.outputs)
+        for number in range(len(self.graph.nodes)):
+            for place, value in self.graph.inputs(number):
+                (narrow if self._is_narrow(number, place) else wide).add(value)
+        return narrow, wide
+
+    def _is_narrow(self, number: int, place: int | None) -> bool:
+        return number in self.plan.halves and place is not None and place in self.graph.ports[number].inputs
+
+    def _settle_weights(self, narrow: set[Any], wide: set[Any]) -> None:
+        graph, half = self.graph.model.graph, self.graph.half
+        import onnx_ir
+
+        for value in list(graph.initializers.values()):
+            if not is_float(value) or value in graph.inputs or value in graph.outputs:
+                continue
+            twice = value in narrow and value in wide
+            if twice and value.const_value.size <= SMALL:
+                copy = onnx_ir.Value(name=self._name(value, half), const_value=half_tensor(value.const_value, half))
+                copy.dtype, copy.shape = half.type, value.shape
+                graph.register_initializer(copy)
+                self.casts[value, half.type] = copy
+            elif value in narrow or self._is_stored(value):
+                self._store(graph, value, cast=value in wide)
+
+    def _is_stored(self, value: Any) -> bool:
+        """Tell whether a weight that only float32 reads is 16 bits wide in the file, and cast when it is loaded."""
+        fit = self.plan.fits.get(value.name)
+        large = value.const_value.size > SMALL and value.name not in self.whole
+        return large and fit is not None and fit.fits(self.graph.half) and not fit.mask
+
+    def _store(self, graph: Any, value: Any, *, cast: bool) -> None:
+        value.const_value = half_tensor(value.const_value, self.graph.half)
+        value.dtype = self.graph.half.type
+        if cast:
+            import onnx_ir
+
+            first = next(iter(graph))
+            users = [(user, place) for user, place in value.uses() if not self._reads_narrow(user, place)]
+            wide = self._cast(value, onnx_ir.DataType.FLOAT, first)
+            for user, place in users:
+                user.replace_input_with(place, wide)
+
+    def _reads_narrow(self, user: Any, place: int) -> bool:
+        number = self.graph.number.get(user)
+        return number is not None and self._is_narrow(number, place)
+
+    def _halve(self, number: int, node: Any) -> None:
+        import onnx_ir
+
+        half = self.graph.half.type
+        for place, value in enumerate(node.inputs):
+            if value is not None and value.dtype in (onnx_ir.DataType.FLOAT, half):
+                wanted = half if self._is_narrow(number, place) else onnx_ir.DataType.FLOAT
+                node.replace_input_with(place, self._as(value, wanted, node))
+        if holds_graph(node):
+            self._widen_captured(node)
+        if number in self.plan.halves:
+            for place in self.graph.ports[number].outputs:
+                node.outputs[place].dtype = half
+            _tell(node, self.graph.half)
+
+    def _as(self, value: Any, wanted: Any, node: Any) -> Any:
+        if value.dtype == wanted:
+            return value
+        if (value, wanted) not in self.casts:
+            self._cast(value, wanted, node)
+        return self.casts[value, wanted]
+
+    def _cast(self, value: Any, to: Any, before: Any) -> Any:
+        import onnx_ir
+
+        made = onnx_ir.Node("", "Cast", [value], [onnx_ir.AttrInt64("to", int(to))], num_outputs=1)
+        result = made.outputs[0]
+        result.name, result.dtype, result.shape = self._name(value, to), to, value.shape
+        made.name = f"{result.name}_cast"
+        before.graph.insert_before(before, made)
+        self.casts[value, to] = result
+        return result
+
+    def _name(self, value: Any, kind: Any) -> str:
+        word = kind.name.lower()
+        name, count = f"{value.name}_{word}", 1
+        while name in self.names:
+            count += 1
+            name = f"{value.name}_{word}_{count}"
+        self.names.add(name)
+        return name
+
+    def _widen_captured(self, node: Any) -> None:
+        """Let the bodies of a node read float32."""
+        import onnx_ir
+
+        half, graph = self.graph.half.type, self.graph.model.graph
+        for body in bodies(node):
+            for inner in list(body):
+                for place, value in enumerate(inner.inputs):
+                    if value is not None and value.dtype == half and owner(value) is graph:
+                        inner.replace_input_with(place, self._as(value, onnx_ir.DataType.FLOAT, node))
+            for place, value in enumerate(body.outputs):
+                if value.dtype == half and owner(value) is graph:
+                    body.outputs[place] = self._as(value, onnx_ir.DataType.FLOAT, node)
+
+    def _settle_output(self, place: int, output: Any) -> None:
+        """Keep the name of an output, and its type unless that is to be halved."""
+        import onnx_ir
+
+        graph, half = self.graph.model.graph, self.graph.half
+        wanted = half.type if self.ports else onnx_ir.DataType.FLOAT
+        if (
+            output.dtype not in (onnx_ir.DataType.FLOAT, half.type)
+            or output.dtype == wanted
+            or output.producer() is None
+        ):
+            return
+        name = output.name
+        result = self.casts.get((output, wanted)) or self._cast_behind(output, wanted)
+        output.name = self._name(output, output.dtype)
+        result.name = name
+        graph.outputs[place] = result
+
+    def _cast_behind(self, value: Any, to: Any) -> Any:
+        import onnx_ir
+
+        made = onnx_ir.Node("", "Cast", [value], [onnx_ir.AttrInt64("to", int(to))], num_outputs=1)
+        made.outputs[0].dtype, made.outputs[0].shape = to, value.shape
+        made.name = f"{value.name}_cast"
+        value.graph.append(made)
+        return made.outputs[0]
+
+    def _settle_inputs(self) -> None:
+        """Let the inputs come in 16 bits, and be widened where float32 reads them."""
+        import onnx_ir
+
+        graph, half = self.graph.model.graph, self.graph.half.type
+        for value in graph.inputs:
+            if not is_float(value) or value.name in graph.initializers:
+                continue
+            narrow = self.casts.get((value, half))
+            users = tuple(value.uses())
+            value.dtype = half
+            if narrow is not None:
+                for user, place in tuple(narrow.uses()):
+                    user.replace_input_with(place, value)
+                users = tuple((user, place) for user, place in users if user is not narrow.producer())
+                graph.remove(narrow.producer(), safe=True)
+            if users:
+                wide = self._cast(value, onnx_ir.DataType.FLOAT, next(iter(graph)))
+                for user, place in users:
+                    user.replace_input_with(place, wide)
+
+    def _store_weights(self, body: Any) -> None:
+        """Store the large weights of a body in 16 bits; it computes in float32."""
+        for value in list(body.initializers.values()):
+            if is_float(value) and value.const_value.size > SMALL and value not in body.outputs:
+                fit = fit_of(value.const_value, self.graph.half)
+                if fit.fits(self.graph.half) and not fit.mask and len(body):
+                    self._store(body, value, cast=True)
+
+
+def _tell(node: Any, half: Half) -> None:
+    """Tell a node by its attribute of what type its result is."""
+    import onnx_ir
+
+    if node.op_type == "Cast":
+        node.attributes["to"] = onnx_ir.AttrInt64("to", int(half.type))
+    elif node.op_type == "ConstantOfShape":
+        import numpy as np
+
+        given = node.attributes.get("value")
+        value = given.value if given is not None else onnx_ir.tensor(np.zeros(1, np.float32))
+        node.attributes["value"] = onnx_ir.AttrTensor("value", onnx_ir.tensor(half_tensor(value, half).numpy()))
+
+
+def _values(graph: Any) -> Iterator[Any]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
