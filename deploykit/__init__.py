@@ -1,7 +1,7 @@
 """deploykit takes a trained model to a deployable artifact, and proves at every step that it is still the same model.
 
-Every command is a function: ``convert``, ``optimize``, ``validate``, ``inspect``, ``seal``, ``verify``, ``doctor``,
-``plugins``. They are imported when they are first used, so that ``import deploykit`` costs nothing.
+Every command is a function: ``convert``, ``optimize``, ``validate``, ``bench``, ``inspect``, ``seal``, ``verify``,
+``doctor``, ``plugins``. They are imported when they are first used, so that ``import deploykit`` costs nothing.
 """
 
 import importlib
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from deploykit.backends import Asked
+    from deploykit.benchmarking import Bench, bench
     from deploykit.conversion import Conversion, convert
     from deploykit.errors import DeploykitError
     from deploykit.examination import examine as doctor
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Asked",
+    "Bench",
     "Conversion",
     "DeploykitError",
     "Optimization",
     "Seal",
     "Verdict",
     "Verification",
+    "bench",
     "convert",
     "doctor",
     "inspect",
@@ -46,12 +49,14 @@ __all__ = [
 
 _PLACES = {
     "Asked": ("deploykit.backends", "Asked"),
+    "Bench": ("deploykit.benchmarking", "Bench"),
     "Conversion": ("deploykit.conversion", "Conversion"),
     "DeploykitError": ("deploykit.errors", "DeploykitError"),
     "Optimization": ("deploykit.optimization", "Optimization"),
     "Seal": ("deploykit.sealing", "Seal"),
     "Verdict": ("deploykit.validation", "Verdict"),
     "Verification": ("deploykit.sealing", "Verification"),
+    "bench": ("deploykit.benchmarking", "bench"),
     "convert": ("deploykit.conversion", "convert"),
     "doctor": ("deploykit.examination", "examine"),
     "inspect": ("deploykit.inspection", "inspect"),

@@ -15,7 +15,9 @@ from deploykit.errors import DeploykitError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+    from deploykit.benchmarking import Bench
     from deploykit.conversion import Conversion
     from deploykit.examination import Examination
     from deploykit.inspection import Inspection
@@ -116,12 +118,7 @@ def _floor(verdict: "Verdict") -> str:
 
 def show_verdict(verdict: "Verdict") -> None:
     """Print a verdict: a line for each output, the worst first, and pass or fail."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, side in (("output", "left"), ("noise ratio", "right"), ("limit", "right"), ("max abs", "right"),
-                        ("SQNR dB", "right"), ("", "left"), ("found", "left")):  # fmt: skip
-        table.add_column(title, justify=side, overflow="fold")  # type: ignore[arg-type]
+    table = _table("output", "noise ratio>", "limit>", "max abs>", "SQNR dB>", "", "found")
     for check in sorted(verdict.checks, key=lambda one: (one.passed, -(one.value or 0))):
         table.add_row(
             check.what,
@@ -157,6 +154,25 @@ def _diverged(verdict: "Verdict") -> Iterable[tuple[str, str]]:
     from deploykit.validation.divergence.words import told
 
     return told(verdict.divergence) if verdict.divergence is not None else ()
+
+
+def show_bench(made: "Bench") -> None:
+    """Print a line for each file and size of a batch, and in words which is faster."""
+    from deploykit.benchmarking.words import times
+
+    first = made.comparisons[0]
+    threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}"
+    _facts([("machine", f"{first.cpu}, {threads}, onnxruntime {first.onnxruntime}"), ("inputs", made.inputs)])
+    columns = ("batch>", "p50 ms>", "p90 ms>", "p99 ms>", "samples/s>", "size>", "peak memory>", "times the first>")
+    table = _table("artifact", *columns)
+    for one in made.comparisons:
+        for row in one.rows:
+            figures = map(_number, (row.p50_ms, row.p90_ms, row.p99_ms))
+            sizes = _bytes(row.bytes), _bytes(row.memory.peak), times(row.ratio) if row.ratio else ""
+            table.add_row(_escaped(row.artifact), str(one.batch), *figures, f"{row.samples_per_second:,.1f}", *sizes)
+    _console().print(table)
+    rounds = ", ".join(f"{one.rounds} rounds, {sum(row.calls for row in one.rows)} calls" for one in made.comparisons)
+    _facts([("timed", rounds), *(("note", note) for note in made.notes), *(("result", line) for line in made.words)])
 
 
 def show_seal(made: "Seal") -> None:
@@ -236,6 +252,16 @@ def _examined(found: "Examination") -> Iterator[tuple[str, str]]:
     for finding in found.findings:
         yield "problem", finding.problem
         yield "  fix", finding.fix
+
+
+def _table(*titles: str) -> "Table":
+    """Start a table; the columns whose title ends with ``>`` hold numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title.rstrip(">"), justify="right" if title.endswith(">") else "left", overflow="fold")
+    return table
 
 
 def _facts(rows: Iterable[tuple[str, str]]) -> None:

@@ -1,14 +1,12 @@
 """What this machine and this Python can do: packages, providers, instruction sets, and what does not fit."""
 
-import math
-import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
+from deploykit import machine
 from deploykit.processor import found_instructions
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -74,7 +72,7 @@ class Examination:
 def examine() -> Examination:
     """Look at this machine and this Python; of the packages only onnxruntime is imported."""
     versions = installed()
-    text = _read("/proc/cpuinfo")
+    text = machine.text("/proc/cpuinfo")
     packages = {
         name: next((versions[dist] for dist in dists if dist in versions), None) for name, dists in NAMES.items()
     }
@@ -83,9 +81,9 @@ def examine() -> Examination:
     return Examination(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
-        cpu=_cpu(text),
-        cores=_cores(),
-        memory=_memory(),
+        cpu=machine.cpu(text),
+        cores=machine.cores(),
+        memory=machine.memory(),
         packages=packages,
         providers=loaded,
         instructions=instructions if text else ("unknown",),
@@ -181,31 +179,3 @@ def _providers() -> tuple[tuple[str, ...], Finding | None]:
         problem = f"onnxruntime is installed, but does not load: {error}"
         return (), Finding(problem, "pip install --force-reinstall onnxruntime")
     return tuple(onnxruntime.get_available_providers()), None
-
-
-def _cpu(cpuinfo: str) -> str:
-    match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or "unknown"
-
-
-def _cores() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():  # noqa: PLR2004 - microseconds allowed, and the period that they are of
-        usable = min(usable, math.ceil(int(quota[0]) / int(quota[1])))
-    return max(usable, 1)
-
-
-def _memory() -> int | None:
-    total = re.search(r"^MemTotal:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    known = [int(total[1]) * 1024] if total else []
-    known += [int(limit)] if limit.isdigit() else []
-    return min(known, default=None)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

@@ -10,7 +10,7 @@ import deploykit as api
 from deploykit.errors import DeploykitError
 from tests.running import Ran, assert_refused, deploykit, finished, listing, spawned
 
-COMMANDS = ("convert", "validate", "seal", "verify", "inspect", "doctor", "list")
+COMMANDS = ("convert", "validate", "bench", "seal", "verify", "inspect", "doctor", "list")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []], ids=["--help", "nothing"])

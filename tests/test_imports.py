@@ -8,7 +8,7 @@ from tests.running import ROOT, finished, spawned
 
 HEAVY = {"numpy", "torch", "onnx", "onnx_ir", "onnxruntime", "rich", "tensorflow", "transformers", "safetensors"}
 FRAMEWORKS = {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "tensorflow", "safetensors", "transformers"}
-COMMANDS = ("convert", "validate", "seal", "verify", "inspect", "doctor", "list")
+COMMANDS = ("convert", "validate", "bench", "seal", "verify", "inspect", "doctor", "list")
 
 IMPORTED = """
 import sys

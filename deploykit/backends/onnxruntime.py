@@ -163,22 +163,7 @@ class OrtSession(Session):
             self._loaded.clear()
             if self.path.stat().st_size > _LARGE:
                 gc.collect()
-            with needs("onnxruntime"):
-                import onnxruntime
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4  # what matters is raised; the rest would stand in the user's terminal
-            level = onnxruntime.GraphOptimizationLevel
-            options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-            try:
-                self._loaded[optimized] = onnxruntime.InferenceSession(
-                    str(self.path), options, providers=["CPUExecutionProvider"]
-                )
-            except Exception as error:
-                raise ModelError(
-                    f"onnxruntime {onnxruntime.__version__} refuses {self.path.name}: {_said(error)}",
-                    fix=f"deploykit inspect {self.path.name} shows what it needs; convert it again with"
-                    " another --opset or --exporter",
-                ) from error
+            self._loaded[optimized] = inference_session(self.path, optimized=optimized)
         return self._loaded[optimized]
 
     def _run(self, session: Any, case: Tensors) -> Answer:
@@ -186,12 +171,47 @@ class OrtSession(Session):
         try:
             return dict(zip(names, session.run(None, case), strict=True))
         except Exception as error:  # noqa: BLE001
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in case.items())
-            return ModelError(
-                f"{self.path.name} fails in onnxruntime on {shapes}",
-                fix="give inputs that it takes: --input 'name:dtype[dims]' or --data samples.npz",
-                details=[f"on {shapes}", _said(error)],
-            )
+            return failed(self.path, case, error)
+
+
+def inference_session(path: Path, *, optimized: bool = True, threads: int = 0) -> Any:
+    """Load a file in onnxruntime itself.
+
+    Args:
+        path: the ONNX file.
+        optimized: whether onnxruntime may change the graph.
+        threads: how many may work on one operator; 0: one for each core.
+
+    Raises:
+        ModelError: onnxruntime refuses it.
+    """
+    with needs("onnxruntime"):
+        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what matters is raised; the rest would stand in the user's terminal
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    # Threads that wait in a busy loop for the next call would take the cores from another model that is timed.
+    options.add_session_config_entry("session.force_spinning_stop", "1" if threads > 1 else "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(
+            f"onnxruntime {onnxruntime.__version__} refuses {path.name}: {_said(error)}",
+            fix=f"deploykit inspect {path.name} shows what it needs; convert it again with"
+            " another --opset or --exporter",
+        ) from error
+
+
+def failed(path: Path, case: Mapping[str, Array], error: Exception) -> ModelError:
+    """Say that a file does not run on some inputs."""
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in case.items())
+    return ModelError(
+        f"{path.name} fails in onnxruntime on {shapes}",
+        fix="give inputs that it takes: --input 'name:dtype[dims]' or --data samples.npz",
+        details=[f"on {shapes}", _said(error)],
+    )
 
 
 _TRIAL = "import sys, onnxruntime as ort; ort.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"

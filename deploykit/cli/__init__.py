@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import deploykit
-from deploykit.cli import convert, doctor, exits, inspect, listing, optimize, quantize, seal, validate, verify
+from deploykit.cli import bench, convert, doctor, exits, inspect, listing, optimize, quantize, seal, validate, verify
 
 app = typer.Typer(
     name="deploykit",
@@ -32,6 +32,7 @@ app.command("convert")(convert.command)
 app.command("optimize")(optimize.command)
 app.command("quantize")(quantize.command)
 app.command("validate")(validate.command)
+app.command("bench")(bench.command)
 app.command("seal")(seal.command)
 app.command("verify")(verify.command)
 app.command("inspect")(inspect.command)

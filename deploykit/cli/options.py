@@ -16,6 +16,29 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
 
 
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="AXIS=SIZES",
+        help="Sizes at which a dynamic axis is tried: 'batch=1,8,32', or 'x:1x3x224x224,8x3x224x224'. Repeatable.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="SAMPLES",
+        help="Samples: .npz, .npy, .csv, .parquet, .safetensors, a folder of arrays or images, or"
+        " file.py:function; arrays by name, first axis = samples.",
+    ),
+]
+Image = Annotated[
+    str | None,
+    typer.Option(metavar="STEPS", help="How images of --data are prepared: 'resize=256,crop=224,scale=255,mean=...'."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")]
+
+
 @dataclass(frozen=True)
 class SampleOptions:
     """What goes into the model."""
@@ -30,33 +53,14 @@ class SampleOptions:
             " argument that is no tensor.",
         ),
     ] = None
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="SAMPLES",
-            help="Samples: .npz, .npy, .csv, .parquet, .safetensors, a folder of arrays or images, or"
-            " file.py:function; arrays by name, first axis = samples.",
-        ),
-    ] = None
-    image: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STEPS", help="How images of --data are prepared: 'resize=256,crop=224,scale=255,mean=...'."
-        ),
-    ] = None
+    data: Data = None
+    image: Image = None
     samples: Annotated[
         int | None,
         typer.Option("--samples", min=1, help="Use at most so many samples of --data: 32, and 512 for integers."),
     ] = None
-    shapes: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="AXIS=SIZES",
-            help="Sizes at which a dynamic axis is tried: 'batch=1,8,32', or 'x:1x3x224x224,8x3x224x224'. Repeatable.",
-        ),
-    ] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the synthesized inputs.")] = 0
+    shapes: Shapes = None
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
