@@ -171,7 +171,7 @@ def show_bench(made: "Bench") -> None:
             sizes = _bytes(row.bytes), _bytes(row.memory.peak), times(row.ratio) if row.ratio else ""
             table.add_row(_escaped(row.artifact), str(one.batch), *figures, f"{row.samples_per_second:,.1f}", *sizes)
     _console().print(table)
-    rounds = ", ".join(f"{one.rounds} rounds, {sum(row.calls for row in one.rows)} calls" for one in made.comparisons)
+    rounds = "; ".join(f"{one.rounds} rounds, {sum(row.calls for row in one.rows)} calls" for one in made.comparisons)
     _facts([("timed", rounds), *(("note", note) for note in made.notes), *(("result", line) for line in made.words)])
 
 

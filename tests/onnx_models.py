@@ -39,6 +39,28 @@ def written(folder: Path, proto: Any, *, external: bool = False) -> Path:
     return path
 
 
+def layers(folder: Path, name: str, count: int, width: int = 64, batch: int | str = "batch") -> Path:
+    """Write a net of so many square layers; the weights of many lie beside it."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.normal(0, width**-0.5, (width, width)).astype(np.float32), f"w{layer}")
+        for layer in range(count)
+    ]
+    nodes = [
+        helper.make_node("MatMul", [f"h{layer}" if layer else "x", f"w{layer}"], [f"h{layer + 1}"])
+        for layer in range(count)
+    ]
+    ports = [helper.make_tensor_value_info(port, TensorProto.FLOAT, [batch, width]) for port in ("x", f"h{count}")]
+    graph = helper.make_graph(nodes, name, ports[:1], ports[1:], weights)
+    path = folder / f"{name}.onnx"
+    proto: Any = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    external = {"save_as_external_data": True, "location": f"{name}.data", "size_threshold": 0} if count > 8 else {}
+    save(proto, str(path), **external)
+    return path
+
+
 def run(path: Path, feed: Tensors) -> list[Any]:
     import onnxruntime
 
