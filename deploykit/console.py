@@ -169,7 +169,7 @@ def show_bench(made: "Bench") -> None:
         for row in one.rows:
             figures = map(_number, (row.p50_ms, row.p90_ms, row.p99_ms))
             sizes = _bytes(row.bytes), _bytes(row.memory.peak), times(row.ratio) if row.ratio else ""
-            table.add_row(_escaped(row.artifact), str(one.batch), *figures, f"{row.samples_per_second:,.1f}", *sizes)
+            table.add_row(_escaped(row.artifact), str(one.batch), *figures, _rate(row.samples_per_second), *sizes)
     _console().print(table)
     rounds = "; ".join(f"{one.rounds} rounds, {sum(row.calls for row in one.rows)} calls" for one in made.comparisons)
     _facts([("timed", rounds), *(("note", note) for note in made.notes), *(("result", line) for line in made.words)])
@@ -285,6 +285,11 @@ def _escaped(text: str) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
+
+
+def _rate(value: float) -> str:
+    """Write 8.24, 59.2 and 176,233."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def _bytes(count: float) -> str:

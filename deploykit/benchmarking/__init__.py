@@ -103,8 +103,8 @@ def _notes(made: Sequence[Comparison], threads: int) -> Iterator[str]:
     others = max((one.others or 0.0 for one in made if one.is_busy), default=None)
     if others is not None:
         yield (
-            f"the machine was busy: other processes took {others:.0%} of its cores. Latencies are longer than on a"
-            " quiet one; the ratios hold, with wider intervals"
+            f"the machine was busy: other processes took {others:.0%} of its cores. All latencies are longer for it,"
+            " and a ratio may be another on a quiet machine"
         )
     if threads > machine.cores():
         yield f"{threads} threads share {machine.cores()} cores"

@@ -7,7 +7,7 @@ import typer
 
 import deploykit
 from deploykit import console
-from deploykit.cli.options import Data, Debug, Image, Json, Seed, Shapes
+from deploykit.cli.options import Data, Debug, Image, Json, Seed
 from deploykit.cli.output import show
 from deploykit.errors import UsageError
 
@@ -17,7 +17,7 @@ def command(
         list[Path] | None,
         typer.Argument(
             help="The .onnx files; each is compared with the first. The latest made here if left out.",
-            metavar="[ARTIFACT]...",
+            metavar="ARTIFACT",
         ),
     ] = None,
     *,
@@ -28,7 +28,10 @@ def command(
     seconds: Annotated[float, typer.Option(help="About how long a comparison may take; 8 rounds are always run.")] = 10,
     data: Data = None,
     image: Image = None,
-    shapes: Shapes = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=SIZE", help="Size of a dynamic axis, where inputs are made up: 'seq=128'."),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,

@@ -16,13 +16,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
 
 
-Shapes = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="AXIS=SIZES",
-        help="Sizes at which a dynamic axis is tried: 'batch=1,8,32', or 'x:1x3x224x224,8x3x224x224'. Repeatable.",
-    ),
-]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -59,7 +52,13 @@ class SampleOptions:
         int | None,
         typer.Option("--samples", min=1, help="Use at most so many samples of --data: 32, and 512 for integers."),
     ] = None
-    shapes: Shapes = None
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=SIZES",
+            help="Sizes at which a dynamic axis is tried: 'batch=1,8,32', or 'x:1x3x224x224,8x3x224x224'. Repeatable.",
+        ),
+    ] = None
     seed: Seed = 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Timed:
     p99_ms: float | None
     """The same for 90% and 99%; None where there are fewer than 10 or 100 calls."""
     samples_per_second: float
-    """One call after the other, by the mean latency."""
+    """One call after the other, each at the median latency."""
     bytes: int
     """On disk, with the files of its weights."""
     memory: Memory
@@ -135,7 +135,8 @@ def _timed(path: Path, calls: Sequence[float], memory: Memory, ratio: Ratio | No
 
     size = sum(file.stat().st_size for file in (path, *external_files(path)))
     p90, p99 = (_percentile(calls, share) for share in (90, 99))
-    return Timed(str(path), len(calls), 1000 * median(calls), p90, p99, batch / fmean(calls), size, memory, ratio)
+    p50 = median(calls)
+    return Timed(str(path), len(calls), 1000 * p50, p90, p99, batch / p50, size, memory, ratio)
 
 
 def _percentile(calls: Sequence[float], percent: int) -> float | None:
