@@ -103,6 +103,10 @@ def show_optimization(made: "Optimization") -> None:
     for stage in made.stages:
         _facts([(stage.applied.partition(":")[0], stage.done), *(("note", note) for note in stage.notes)])
     show_verdict(made.verdict)
+    if made.speed is not None:
+        from deploykit.timing.words import told
+
+        _facts([("speed", f"{line} ({made.speed.cpu}, {made.speed.threads} thread)") for line in told(made.speed)])
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
     files = ", ".join(f"{file} ({_bytes(file.stat().st_size)})" for file in made.files)
     _facts([("wrote", f"{files}, {after.nodes} nodes"), ("time", spent)])
@@ -158,7 +162,7 @@ def _diverged(verdict: "Verdict") -> Iterable[tuple[str, str]]:
 
 def show_bench(made: "Bench") -> None:
     """Print a line for each file and size of a batch, and in words which is faster."""
-    from deploykit.benchmarking.words import times
+    from deploykit.timing.words import times
 
     first = made.comparisons[0]
     threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from deploykit import machine
-from deploykit.processor import found_instructions
+from deploykit.machine import found_instructions
 
 NAMES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("numpy", "onnx", "onnx-ir", "typer", "rich", "torch", "onnxscript", "safetensors")},

@@ -8,11 +8,37 @@ import resource
 import time
 from pathlib import Path
 
+INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX512F",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "amx_int8": "AMX-INT8",
+    "amx_bf16": "AMX-BF16",
+    "avx512_bf16": "AVX512-BF16",
+    "asimddp": "ASIMD-DOT",
+    "i8mm": "I8MM",
+    "sve": "SVE",
+}
+"""As /proc/cpuinfo calls them, and as people do."""
+
 
 def cpu(cpuinfo: str) -> str:
     """Name the CPU, from the text of /proc/cpuinfo; ``unknown`` where nothing says it."""
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return match[1].strip() if match else platform.processor() or "unknown"
+
+
+def found_instructions(cpuinfo: str) -> tuple[str, ...]:
+    """Find the instruction sets that matter in the text of /proc/cpuinfo; none where it says nothing."""
+    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    flags = set(lines[0].split()) if lines else set()
+    return tuple(name for flag, name in INSTRUCTIONS.items() if flag in flags)
+
+
+def instructions() -> tuple[str, ...]:
+    """Give the instruction sets of this machine that matter; none where it does not say."""
+    return found_instructions(text("/proc/cpuinfo"))
 
 
 def cores() -> int:

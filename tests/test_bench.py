@@ -11,9 +11,9 @@ import pytest
 
 import deploykit as api
 from deploykit.benchmarking import _notes
-from deploykit.benchmarking.words import told
 from deploykit.errors import UsageError
 from deploykit.timing import Comparison, Memory, Ratio, Timed
+from deploykit.timing.words import told
 from tests.onnx_models import dense, layers, written
 from tests.running import assert_refused, deploykit, finished, listing, spawned
 

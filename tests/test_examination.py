@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploykit.examination import OLDEST, examine, findings, installed, int8_advice
-from deploykit.processor import found_instructions
+from deploykit.machine import found_instructions
 
 FITTING = {
     "numpy": "2.4.6",

@@ -20,7 +20,7 @@ LAYERS = (
     ("golden", "samples", "onnx_io", "workspace", "child"),
     ("artifact",),
     ("sniff",),
-    ("clock", "machine", "pickles", "plugin", "processor", "runtimes", "tensors"),
+    ("clock", "machine", "pickles", "plugin", "runtimes", "tensors"),
     ("opcodes", "protobuf"),
     ("errors",),
 )

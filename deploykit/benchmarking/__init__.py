@@ -10,11 +10,11 @@ from deploykit import machine, workspace
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, Loading, check_options
 from deploykit.benchmarking.feed import feed_for
-from deploykit.benchmarking.words import told
 from deploykit.child import Step, silent
 from deploykit.errors import UsageError
 from deploykit.golden import shapes_of
 from deploykit.timing import SECONDS, Comparison, measure
+from deploykit.timing.words import told
 
 __all__ = ["Bench", "bench"]
 

@@ -92,6 +92,9 @@ def command(
     max_drop: MaxDrop = None,
     labels: Labels = None,
     allow_undecided: Undecided = False,
+    keep_slower: Annotated[
+        bool, typer.Option("--keep-slower", help="Write it though it is not faster on this machine.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -127,6 +130,7 @@ def command(
             max_drop=share("--max-drop", max_drop),
             labels=labels,
             allow_undecided=allow_undecided,
+            keep_slower=keep_slower,
             step=step,
             **samples_of(taken),
         )

@@ -18,9 +18,11 @@ from deploykit.clock import Clock
 from deploykit.errors import UsageError
 from deploykit.optimization.chain import Chain, Measure, Stage, measured
 from deploykit.optimization.evidence import evidence_of
+from deploykit.optimization.speed import compared, is_faster, refusal
 from deploykit.passes import PASSES, Pass
 from deploykit.plugin import name_of
 from deploykit.promotion import output_path
+from deploykit.timing import Comparison
 from deploykit.validation import FLOOR_SAMPLES, Demand
 from deploykit.validation.demand import LOSSY
 from deploykit.validation.evidence import SAMPLES, Size, golden_path
@@ -43,6 +45,8 @@ class Optimization:
     stages: tuple[Stage, ...]
     verdict: Verdict
     """Of the last stage, which is the file that was written."""
+    speed: Comparison | None
+    """The result timed against what went in, where it is meant to be faster on this machine."""
     notes: tuple[str, ...]
     seconds: dict[str, float]
     """golden, then each pass by name, the proofs of all of them, and save."""
@@ -54,6 +58,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     *,
     passes: Sequence[Pass | str] = ("simplify",),
     demand: Demand | None = None,
+    keep_slower: bool = False,
     samples: int | None = None,
     seed: int = 0,
     step: Step = silent,
@@ -66,19 +71,20 @@ def optimize(  # noqa: PLR0913 - the options of the command
         output: the file to write; the model's name with what was done, in the current folder, where it is not given.
         passes: what to apply; a name stands for a pass with its usual options. See ``deploykit.passes``.
         demand: what is asked of a result that has lost something; the usual bounds where it is not given.
+        keep_slower: whether a result stays that is meant to be faster, and is not.
         samples: at most so many of the user's samples are looked at; 32 where nothing is said.
         seed: of synthesized inputs.
         step: takes a sentence about what goes on.
         loading: ``data`` to look at instead of the inputs of the golden; the sizes of the inputs.
 
     Raises:
-        NotEquivalent: a result does not answer as the source does; nothing is written.
+        NotEquivalent: a result does not answer as the source does, or is not faster; nothing is written.
         DeploykitError: the model can't be read, or a pass not be applied to it.
     """
     chain = [PASSES.make(one) if isinstance(one, str) else one for one in passes]
     asked = Asked(**loading)
     source = Artifact.open(model or workspace.latest())
-    before = _checked(source, asked, chain)
+    before = _checked(source, asked, chain, demand or Demand())
     target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
     clock = Clock()
     with staging(target.parent) as stage:
@@ -90,16 +96,22 @@ def optimize(  # noqa: PLR0913 - the options of the command
         for number, one in enumerate(chain):
             path, done = run.applied(one, path, stage.folder / str(number))
             stages.append(done)
+        speed = None
+        if any(one.hastens for one in chain):
+            speed = compared(source.path, path, target, evidence.calls(), step)
+            clock.lap("timing")
+            if not (keep_slower or is_faster(speed)):
+                raise refusal(speed, stages)
         files = run.promoted(path)
         clock.lap("save")
     notes = evidence.notes
     return Optimization(
-        target, tuple(files), golden_path(target), source.path, before, tuple(stages), stages[-1].verdict, notes,
+        target, tuple(files), golden_path(target), source.path, before, tuple(stages), stages[-1].verdict, speed, notes,
         clock.laps,
     )  # fmt: skip
 
 
-def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
+def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand) -> Measure:
     """Make sure that the whole chain fits before anything runs, and measure what goes in.
 
     Raises:
@@ -122,4 +134,8 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
                 details=[str(source.path)],
             )
         precision = one.precision or precision
+    if demand.labels is not None and asked.data is None:
+        raise UsageError("--labels are those of the samples of --data", fix="--data val.npz --labels val.npz:y")
+    if demand != Demand():
+        demand.check(precision)
     return before

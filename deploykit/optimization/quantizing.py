@@ -24,6 +24,7 @@ def quantize(  # noqa: PLR0913 - the options of the command
     max_drop: float | None = None,
     labels: str | Path | None = None,
     allow_undecided: bool = False,
+    keep_slower: bool = False,
     samples: int | None = None,
     seed: int = 0,
     step: Step = silent,
@@ -40,6 +41,7 @@ def quantize(  # noqa: PLR0913 - the options of the command
         max_drop: accuracy that may be lost, as a share of the samples; needs labels.
         labels: the right class of each sample: ``y.npy``, ``data.npz:y``, ``table.csv:y``.
         allow_undecided: whether it passes where there are too few samples to tell.
+        keep_slower: whether a result stays that is not faster on this machine.
         samples: at most so many of the user's samples; 512 for integers, else 32.
         seed: of synthesized inputs.
         step: takes a sentence about what goes on.
@@ -57,6 +59,7 @@ def quantize(  # noqa: PLR0913 - the options of the command
         output,
         passes=["simplify", chosen] if chosen.lossy else [chosen],
         demand=Demand(bounds=given, labels=labels, allow_undecided=allow_undecided),
+        keep_slower=keep_slower,
         samples=samples or (CALIBRATION_SAMPLES if chosen.lossy else SAMPLES),
         seed=seed,
         step=step,

@@ -76,6 +76,11 @@ class Pass(ABC):
     precision: ClassVar[str | None] = None
     """The precision of what it makes; None for that of what it takes."""
 
+    @property
+    def hastens(self) -> bool:
+        """Whether what it makes is meant to be faster on this machine, which is then measured."""
+        return False
+
     def check(self, *, made_up: bool) -> None:  # noqa: B027 - most have nothing to say
         """Make sure that the options make sense, before anything runs.
 

@@ -25,6 +25,11 @@ class Dynamic(Pass):
     target: str = field(default="auto", metadata={"help": "auto, cpu or cpu-avx2"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 
+    @property
+    def hastens(self) -> bool:
+        """It is, where it is for this kind of machine."""
+        return True
+
     def check(self, *, made_up: bool) -> None:  # noqa: ARG002
         """Make sure that the target has such kernels."""
         target = target_of(self.target)

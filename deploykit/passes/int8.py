@@ -37,6 +37,11 @@ class Int8(Pass):
     synthetic_calibration: bool = field(default=False, metadata={"help": "calibrate with inputs that are made up"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 
+    @property
+    def hastens(self) -> bool:
+        """It is, where it is for this kind of machine."""
+        return self.target == "auto" or self.target.startswith("cpu")
+
     def check(self, *, made_up: bool) -> None:
         """Make sure that there is a target, a method and something to calibrate with."""
         target_of(self.target)

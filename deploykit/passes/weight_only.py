@@ -26,6 +26,11 @@ class WeightOnly(Pass):
     keep: tuple[str, ...] = field(default=(), metadata={"help": "nodes that stay in float, by name"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 
+    @property
+    def hastens(self) -> bool:
+        """It is, where it is for this kind of machine."""
+        return True
+
     def check(self, *, made_up: bool) -> None:  # noqa: ARG002
         """Make sure that there is a kernel for such blocks."""
         if self.bits not in (4, 8) or self.block not in _BLOCKS:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deploykit.errors import UsageError, nearest
-from deploykit.processor import instructions
+from deploykit.machine import instructions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Honest speed: is a result really faster than the model that came in?"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from deploykit import machine
+from deploykit.child import Step
+from deploykit.errors import NotEquivalent
+from deploykit.optimization.chain import Stage
+from deploykit.tensors import Array
+from deploykit.timing import Comparison, measure
+from deploykit.timing.words import told
+
+_SECONDS = 6.0
+_FAST = frozenset({"AVX512-VNNI", "AVX-VNNI", "AMX-INT8", "ASIMD-DOT", "I8MM"})
+
+
+def compared(before: Path, after: Path, name: Path, calls: Iterable[Mapping[str, Array]], step: Step) -> Comparison:
+    """Time a result, which is going to have that name, against the model that it was made from, on the first call."""
+    step("timing it against the model that came in")
+    found = measure([before, after], next(iter(calls)), seconds=_SECONDS, step=step)
+    first, second = found.rows
+    return replace(found, rows=(first, replace(second, artifact=str(name))))
+
+
+def is_faster(found: Comparison) -> bool:
+    """Tell whether the second file is faster with confidence."""
+    ratio = found.rows[1].ratio
+    return ratio is not None and ratio.faster
+
+
+def refusal(found: Comparison, stages: Iterable[Stage]) -> NotEquivalent:
+    """Say that a result is not faster, and why that may be."""
+    return NotEquivalent(
+        f"{next(told(found))}; nothing was written",
+        fix=["--keep-slower, where its size is what counts", "or leave the model in float"],
+        details=[*_reasons(stages), *(f"{stage.applied}: {stage.done}" for stage in stages)],
+    )
+
+
+def _reasons(stages: Iterable[Stage]) -> Iterator[str]:
+    if not _FAST.intersection(machine.instructions()):
+        yield "this CPU has no instructions for sums of products of 8 bits (VNNI, AMX, dot products)"
+    layers = [layer for stage in stages for layer in stage.layers]
+    floats = [layer for layer in layers if layer.fate != "int8"]
+    if floats:
+        yield f"{len(floats)} of {len(layers)} layers are in float: {', '.join(one.name for one in floats[:3])}"
+    else:
+        yield "all layers are in integers: the model is so small that rounding its tensors costs what that gains"
