@@ -1,0 +1,169 @@
+"""What ``benchmarks.int8`` has done in processes of their own; each prints one JSON object."""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def _samples(data: str, batch: int = 1) -> Iterator[dict[str, Any]]:
+    with np.load(data) as file:
+        arrays = {name: file[name] for name in file.files if name != "y"}
+    count = len(next(iter(arrays.values())))
+    for start in range(0, count - batch + 1, batch):
+        yield {name: array[start : start + batch] for name, array in arrays.items()}
+
+
+def bare(source: str, data: str) -> dict[str, Any]:
+    """Only run the model on the samples."""
+    import onnxruntime
+
+    start = time.perf_counter()
+    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    for call in _samples(data):
+        session.run(None, call)
+    return {"seconds": time.perf_counter() - start}
+
+
+def calibrate(source: str, data: str, method: str) -> dict[str, Any]:
+    """Run ours: the pass over the samples, and the choice of every range."""
+    import tempfile
+
+    import onnx_ir  # noqa: F401 - imports are not timed
+    import onnxruntime  # noqa: F401
+
+    from deploykit.onnx_io import load
+    from deploykit.quantization.calibrating import calibrate as ours
+    from deploykit.quantization.ranges import choose
+    from deploykit.quantization.regions import find_regions
+    from deploykit.quantization.targets import target_of
+
+    start = time.perf_counter()
+    target = target_of("auto")
+    regions = find_regions(load(source), target)
+    names = [value.name for value in regions.calibrated()]
+    channels = {unit.node.inputs[0].name: 1 for unit in regions.units if unit.weight is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        found = ours(Path(source), names, channels, lambda: _samples(data), Path(folder), lambda _: None)
+    for counts in found.counts.values():
+        choose(counts, levels=target.activation_levels, symmetric=target.symmetric, method=method)
+    return {"seconds": time.perf_counter() - start}
+
+
+def _reader(data: str) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = _samples(data)
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    return Reader()
+
+
+def _method(name: str) -> Any:
+    from onnxruntime.quantization import CalibrationMethod
+
+    names = {"entropy": "Entropy", "percentile": "Percentile", "minmax": "MinMax"}
+    return getattr(CalibrationMethod, names[name])
+
+
+def ort_calibrate(source: str, data: str, method: str) -> dict[str, Any]:
+    """Run theirs: collect, and compute the ranges."""
+    from onnxruntime.quantization.calibrate import create_calibrator
+
+    start = time.perf_counter()
+    calibrator = create_calibrator(source, calibrate_method=_method(method))
+    calibrator.collect_data(_reader(data))
+    calibrator.compute_data()
+    return {"seconds": time.perf_counter() - start}
+
+
+def ort_static(source: str, target: str, data: str, setting: str, method: str) -> dict[str, Any]:
+    """Prepare and quantize as onnxruntime's documentation says."""
+    from onnxruntime.quantization import QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    start = time.perf_counter()
+    best = {"per_channel": True, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    prepared = f"{target}.prepared.onnx"
+    quant_pre_process(source, prepared)
+    settings = best if setting == "best" else {}
+    quantize_static(prepared, target, _reader(data), calibrate_method=_method(method), **settings)
+    Path(prepared).unlink()
+    return {"seconds": time.perf_counter() - start}
+
+
+def ort_dynamic(source: str, target: str) -> dict[str, Any]:
+    """Quantize with ranges at run time, with a scale for each channel."""
+    from onnxruntime.quantization import quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    start = time.perf_counter()
+    prepared = f"{target}.prepared.onnx"
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quantize_dynamic(prepared, target, per_channel=True)
+    Path(prepared).unlink()
+    return {"seconds": time.perf_counter() - start}
+
+
+def time_all(first: str, *others: str) -> dict[str, Any]:
+    """Time files against the first, in turns."""
+    from deploykit.onnx_io import load, signature
+    from deploykit.timing import measure
+
+    rng = np.random.default_rng(0)
+    feed = {}
+    for spec in signature(load(first)).inputs:
+        dims = [one if isinstance(one, int) else {"batch": 1}.get(one, 128) for one in spec.dims]
+        whole = spec.dtype.startswith("int")
+        feed[spec.name] = np.ones(dims, np.int64) if whole else rng.standard_normal(dims, np.float32)
+    found = measure([Path(first), *map(Path, others)], feed, seconds=30)
+    rows = {Path(one.artifact).name: one.ratio and [1 / one.ratio.value, 1 / one.ratio.high, 1 / one.ratio.low]
+            for one in found.rows}  # fmt: skip
+    return {"p50_ms": found.rows[0].p50_ms, "times_as_fast": rows, "others": found.others}
+
+
+def accuracy(path: str, test: str, reference: str = "") -> dict[str, Any]:
+    """Give top-1 accuracy, and against a reference the share of equal decisions and the SQNR in dB."""
+    scores, labels = _scores(path, test)
+    found = {"accuracy": float((scores.argmax(1) == labels).mean())}
+    if reference:
+        own, _ = _scores(reference, test)
+        error = ((own - scores) ** 2).sum()
+        found["agreement"] = float((scores.argmax(1) == own.argmax(1)).mean())
+        found["sqnr"] = float(10 * np.log10((own**2).sum() / max(error, 1e-30)))
+    return found
+
+
+def _scores(path: str, test: str) -> tuple[Any, Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    with np.load(test) as file:
+        labels = file["y"]
+    parts = [session.run(None, call)[0] for call in _samples(test)]
+    scores = np.concatenate(parts).astype(np.float64)
+    return scores.reshape(len(scores), -1), labels
+
+
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "bare": bare,
+    "calibrate": calibrate,
+    "ort_calibrate": ort_calibrate,
+    "ort_static": ort_static,
+    "ort_dynamic": ort_dynamic,
+    "time": time_all,
+    "accuracy": accuracy,
+}
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    print(json.dumps(JOBS[sys.argv[1]](*sys.argv[2:])))
