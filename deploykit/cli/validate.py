@@ -10,8 +10,8 @@ import deploykit
 from deploykit import console
 from deploykit.cli.grouping import grouped
 from deploykit.cli.options import (
-    Atol,
     Baseline,
+    BoundOptions,
     Debug,
     Html,
     Json,
@@ -21,17 +21,14 @@ from deploykit.cli.options import (
     Markdown,
     MaxDrop,
     MaxMemory,
-    MinAgreement,
-    MinSqnr,
-    Rtol,
     SampleOptions,
     SourceOptions,
-    Undecided,
     UpdateBaseline,
+    bounds,
     loading,
+    share,
 )
 from deploykit.cli.output import show
-from deploykit.errors import UsageError
 
 
 @grouped
@@ -42,13 +39,9 @@ def command(
     ] = None,
     *,
     taken: SampleOptions,
-    min_agreement: MinAgreement = None,
-    min_sqnr: MinSqnr = None,
+    asked: BoundOptions,
     max_drop: MaxDrop = None,
     labels: Labels = None,
-    allow_undecided: Undecided = False,
-    atol: Atol = None,
-    rtol: Rtol = None,
     locate: Locate = False,
     max_memory: MaxMemory = "1GB",
     baseline: Baseline = None,
@@ -84,18 +77,14 @@ def command(
             against,
             samples=taken.samples,
             seed=taken.seed,
-            min_agreement=_share("--min-agreement", min_agreement),
-            min_sqnr=min_sqnr,
-            max_drop=_share("--max-drop", max_drop),
+            max_drop=share("--max-drop", max_drop),
             labels=labels,
-            allow_undecided=allow_undecided,
-            atol=atol or (),
-            rtol=rtol or (),
             locate=locate,
             max_memory=max_memory,
             baseline=baseline,
             update_baseline=update_baseline,
             step=step,
+            **bounds(asked),
             **loading(taken, origin),
         )
     annotations = publish(verdict, reports, os.environ)
@@ -103,13 +92,3 @@ def command(
     typer.echo(annotations, nl=False, err=as_json)
     if not verdict.passed:
         raise typer.Exit(1)
-
-
-def _share(option: str, text: str | None) -> float | None:
-    """Read 0.005 and 0.5%."""
-    if text is None:
-        return None
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise UsageError(f"{option} {text} is no share", fix=f"{option} 0.005, or {option} 0.5%") from None
