@@ -94,6 +94,18 @@ def test_a_quantized_net_that_is_wrong_fails(quantized: Path, tmp_path: Path) ->
     assert "agree" in " ".join(check["rule"] for check in ran.json["checks"] if not check["passed"])
 
 
+def test_an_int8_file_is_sealed_with_bounds(quantized: Path, tmp_path: Path) -> None:
+    for name in ("int8.onnx", "digits.golden.npz"):
+        shutil.copy(quantized / name, tmp_path)
+    ran = deploykit("seal", "int8.onnx", cwd=tmp_path)
+    assert_refused(ran, 1, "was not sealed", "bounds of yours are sealed with it")
+    ran = deploykit(
+        *("seal", "int8.onnx", "--min-agreement", "30%", "--min-sqnr", "0", "--allow-undecided"), cwd=tmp_path
+    )
+    assert ran.code == 0, ran.err
+    assert deploykit("verify", "int8.onnx", cwd=tmp_path).code == 0
+
+
 def test_bounds_judge_a_float_artifact_too(quantized: Path) -> None:
     ran = deploykit(
         "validate", quantized / "digits.onnx", "--min-sqnr", "60", "--allow-undecided", "--json", cwd=quantized

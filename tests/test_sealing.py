@@ -441,3 +441,80 @@ def test_a_source_that_lies_beside_the_seal_and_changed_since_is_named(sealed: P
 def test_the_one_seal_of_a_folder_need_not_be_named(sealed: Path) -> None:
     ran = deploykit("verify", "--files-only", cwd=sealed)
     assert ran.code == 0, ran.err
+
+
+# Bounds in the place of the usual rules
+
+
+def little_worse(path: Path) -> None:
+    """Change a model by more than the noise ratio lets pass, and by less than 60 dB."""
+    import numpy as np
+    import onnx_ir
+
+    model = load(path)
+    weight = model.graph.initializers["weight"]
+    weight.const_value = onnx_ir.tensor(weight.const_value.numpy() * np.float32(1.0002), name="weight")
+    save(model, path)
+
+
+BOUNDS: dict[str, Any] = {"min_sqnr": 60.0, "allow_undecided": True}
+
+
+def test_bounds_are_sealed_and_verify_judges_by_them(bare: Path) -> None:
+    little_worse(bare / "net.onnx")
+    options = ("--min-sqnr", "60", "--allow-undecided")
+    assert deploykit("seal", "net.onnx", cwd=bare).code == 1
+    ran = deploykit("seal", "net.onnx", *options, cwd=bare)
+    assert ran.code == 0, ran.err
+    assert manifest(bare)["bounds"] == BOUNDS
+    ran = deploykit("verify", "net.onnx", cwd=bare)
+    assert ran.code == 0, ran.out + ran.err
+    assert "judged by the bounds that it was sealed with: min_sqnr 60.0, allow_undecided True" in ran.out
+    edited(bare, lambda seal: seal["bounds"].update(min_sqnr=90))
+    assert not api.verify(bare / "net.onnx").passed
+    edited(bare, lambda seal: seal.pop("bounds"))
+    assert not api.verify(bare / "net.onnx").passed, "without bounds the usual rules hold"
+
+
+def test_a_fixed_tolerance_is_a_bound_too(bare: Path) -> None:
+    little_worse(bare / "net.onnx")
+    made = api.seal(bare / "net.onnx", atol=["1", "y=0.5"], rtol=[1e-3])
+    assert made.bounds == {"atol": ["1", "y=0.5"], "rtol": ["0.001"]}
+    assert api.verify(made.path).passed
+
+
+def test_what_misses_its_bounds_is_not_sealed(bare: Path) -> None:
+    little_worse(bare / "net.onnx")
+    ran = deploykit("seal", "net.onnx", "--min-sqnr", "90", "--allow-undecided", cwd=bare)
+    assert_refused(ran, 1, "was not sealed", "SQNR")
+    assert_refused(deploykit("seal", "net.onnx", "--min-agreement", "all", cwd=bare), 2, "is no share")
+    assert_refused(deploykit("seal", "net.onnx", "--min-agreement", "7", cwd=bare), 2, "from 0 to just under 1")
+    assert listing(bare) == set(FILES)
+
+
+def test_usual_rules_leave_no_bounds_in_a_seal(bare: Path) -> None:
+    assert api.seal(bare / "net.onnx", min_agreement=None, allow_undecided=False, atol=()).bounds == {}
+    assert manifest(bare)["bounds"] == {}
+    assert api.seal(bare / "net.onnx", min_sqnr=0.0, allow_undecided=True).bounds == {
+        "min_sqnr": 0.0,
+        "allow_undecided": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"min_sqnr": "60"},
+        {"min_agreement": 7},
+        {"max_memory": 1},
+        {"atol": "1"},
+        {"rtol": ["x"]},
+        {"min_sqnr": None},
+        3,
+    ],
+    ids=str,
+)
+def test_bounds_that_are_none_are_refused(sealed: Path, bounds: object) -> None:
+    path = edited(sealed, lambda seal: seal.update(bounds=bounds))
+    with pytest.raises(ModelError, match="is no seal, or is damaged"):
+        api.verify(path)

@@ -15,7 +15,7 @@ from deploykit.plugin import Registry
 from deploykit.recording import Answer
 from deploykit.samples import Preprocessing
 from deploykit.samples.shapes import parts
-from deploykit.tensors import Array, Signature, TensorSpec
+from deploykit.tensors import Array, Signature, Tensors, TensorSpec
 
 
 class Loading(TypedDict, total=False):
@@ -113,6 +113,15 @@ class Session(ABC):
             cases: tensors by input name.
             mode: ``source`` as it is, ``exact`` in float64, ``moved`` with its numbers an ulp away.
         """
+
+    def opening(self, cases: Sequence[Mapping[str, Array]], *, batched: bool) -> Sequence[Tensors]:  # noqa: ARG002
+        """Give more calls, in which units are active that are not in these; none where that can't be found out.
+
+        Args:
+            cases: tensors by input name.
+            batched: whether axis 0 of all inputs is a batch that may have any size.
+        """
+        return ()
 
     @contextmanager
     def finer(self) -> Iterator["Session | None"]:

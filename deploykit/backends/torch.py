@@ -1,6 +1,6 @@
 """Run PyTorch sources in a child process, and export them there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +11,23 @@ from deploykit.backends._child import ChildSession, example_from
 from deploykit.child import Child, Step, silent
 from deploykit.errors import Refused, require
 from deploykit.samples import specs_of
+from deploykit.tensors import Array, Npz, Tensors, write_npz
+
+
+class TorchSession(ChildSession):
+    """A PyTorch source that runs in its child."""
+
+    def opening(self, cases: Sequence[Mapping[str, Array]], *, batched: bool) -> list[Tensors]:
+        """Give a call in which units are active that are not in these, where one is found by their gradients."""
+        places = [self.child.scratch / f"opening.{number}.npz" for number in range(len(cases))]
+        for place, case in zip(places, cases, strict=True):
+            write_npz(place, case)
+        target = self.child.scratch / "opening.npz"
+        doing = "looking for inputs that open more units"
+        found = self.child.call("opening", doing, cases=[*map(str, places)], write=str(target), batched=batched)
+        for place in places:
+            place.unlink()
+        return [dict(Npz(target))] if found else []
 
 
 @dataclass(frozen=True)
@@ -22,7 +39,7 @@ class Torch(Backend):
     )
 
     @contextmanager
-    def load(self, artifact: Artifact, asked: Asked, step: Step = silent) -> Iterator[ChildSession]:
+    def load(self, artifact: Artifact, asked: Asked, step: Step = silent) -> Iterator[TorchSession]:
         """Start the child, load the source in it and settle its inputs."""
         _check_pickle(artifact, asked)
         if asked.python is None:
@@ -44,7 +61,7 @@ class Torch(Backend):
             }
             loading = {"inputs": [str(spec) for spec in specs], "fixed": fixed, "data": data, "static": asked.static}
             doing = f"loading {artifact.path.name} in torch"
-            yield ChildSession(child, child.call("load", doing, source=source, **loading))
+            yield TorchSession(child, child.call("load", doing, source=source, **loading))
 
 
 def _check_pickle(artifact: Artifact, asked: Asked) -> None:

@@ -11,6 +11,7 @@ from deploykit.errors import UsageError
 
 if TYPE_CHECKING:
     from deploykit.backends import Loading
+    from deploykit.validation.demand import Bounds
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
@@ -101,6 +102,55 @@ class SourceOptions:
     ] = None
 
 
+@dataclass(frozen=True)
+class BoundOptions:
+    """What an artifact is asked in the place of the usual rules."""
+
+    min_agreement: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Share of the decisions that must stay; int8 is judged so: 0.99 or 99%."),
+    ] = None
+    min_sqnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="Signal to quantization noise that must stay.")
+    ] = None
+    allow_undecided: Annotated[
+        bool,
+        typer.Option("--allow-undecided", help="Pass where there are too few samples to tell, and nothing is wrong."),
+    ] = False
+    atol: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[OUTPUT=]X", help="A fixed tolerance in the place of the noise ratio."),
+    ] = None
+    rtol: Annotated[
+        list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="The same in relation to the source's values.")
+    ] = None
+
+
+def bounds(asked: BoundOptions) -> "Bounds":
+    """Give them as the API takes them."""
+    return {
+        "min_agreement": share("--min-agreement", asked.min_agreement),
+        "min_sqnr": asked.min_sqnr,
+        "allow_undecided": asked.allow_undecided,
+        "atol": asked.atol or (),
+        "rtol": asked.rtol or (),
+    }
+
+
+def share(option: str, text: str | None) -> float | None:
+    """Read 0.005 and 0.5%.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"{option} {text} is no share", fix=f"{option} 0.005, or {option} 0.5%") from None
+
+
 def loading(taken: SampleOptions, source: SourceOptions) -> "Loading":
     """Give both as the API takes them."""
     return {
@@ -161,25 +211,11 @@ Locate = Annotated[
 MaxMemory = Annotated[
     str, typer.Option("--max-memory", metavar="SIZE", help="What the tensors looked at may take at a time: 500MB.")
 ]
-Atol = Annotated[
-    list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="A fixed tolerance in the place of the noise ratio.")
-]
-Rtol = Annotated[
-    list[str] | None, typer.Option(metavar="[OUTPUT=]X", help="The same in relation to the source's values.")
-]
-MinAgreement = Annotated[
-    str | None,
-    typer.Option(metavar="SHARE", help="Share of the decisions that must stay; int8 is judged so: 0.99 or 99%."),
-]
-MinSqnr = Annotated[float | None, typer.Option(metavar="DB", help="Signal to quantization noise that must stay.")]
 MaxDrop = Annotated[
     str | None, typer.Option(metavar="SHARE", help="Accuracy that may be lost, with --labels: 0.005 or 0.5%.")
 ]
 Labels = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The right class of each sample: y.npy, data.npz:y, table.csv:y.")
-]
-Undecided = Annotated[
-    bool, typer.Option("--allow-undecided", help="Pass where there are too few samples to tell, and nothing is wrong.")
 ]
 Baseline = Annotated[
     Path | None, typer.Option(metavar="FILE.json", help="The verdict of the last run: what has moved since fails.")
@@ -192,13 +228,3 @@ Markdown = Annotated[
     Path | None, typer.Option(metavar="FILE.md", help="Write it in Markdown; GitHub's step summary gets it anyway.")
 ]
 Html = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write it as one page with charts.")]
-
-
-def share(option: str, text: str | None) -> float | None:
-    """Read 0.005 and 0.5%."""
-    if text is None:
-        return None
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise UsageError(f"{option} {text} is no share", fix=f"{option} 0.005, or {option} 0.5%") from None

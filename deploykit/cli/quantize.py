@@ -10,14 +10,13 @@ import deploykit
 from deploykit import console
 from deploykit.cli.grouping import grouped
 from deploykit.cli.options import (
+    BoundOptions,
     Debug,
     Json,
     Labels,
     MaxDrop,
-    MinAgreement,
-    MinSqnr,
     SampleOptions,
-    Undecided,
+    bounds,
     samples_of,
     share,
 )
@@ -87,11 +86,9 @@ def command(
     halves: Halves,
     integers: Integers,
     taken: SampleOptions,
-    min_agreement: MinAgreement = None,
-    min_sqnr: MinSqnr = None,
+    budget: BoundOptions,
     max_drop: MaxDrop = None,
     labels: Labels = None,
-    allow_undecided: Undecided = False,
     keep_slower: Annotated[
         bool, typer.Option("--keep-slower", help="Write it though it is not faster on this machine.")
     ] = False,
@@ -125,13 +122,11 @@ def command(
             model,
             output,
             to=chosen[0],
-            min_agreement=share("--min-agreement", min_agreement),
-            min_sqnr=min_sqnr,
             max_drop=share("--max-drop", max_drop),
             labels=labels,
-            allow_undecided=allow_undecided,
             keep_slower=keep_slower,
             step=step,
+            **bounds(budget),
             **samples_of(taken),
         )
     show(made, console.show_optimization, as_json=as_json)

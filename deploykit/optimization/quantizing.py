@@ -1,5 +1,6 @@
 """``deploykit quantize``: fewer bits, within the budget that the user sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -8,6 +9,7 @@ from deploykit.child import Step, silent
 from deploykit.optimization import Optimization, optimize
 from deploykit.passes import PASSES, Pass
 from deploykit.validation import Demand
+from deploykit.validation.demand import Bounds
 from deploykit.validation.evidence import SAMPLES
 
 CALIBRATION_SAMPLES = 512
@@ -24,6 +26,8 @@ def quantize(  # noqa: PLR0913 - the options of the command
     max_drop: float | None = None,
     labels: str | Path | None = None,
     allow_undecided: bool = False,
+    atol: Sequence[str | float] = (),
+    rtol: Sequence[str | float] = (),
     keep_slower: bool = False,
     samples: int | None = None,
     seed: int = 0,
@@ -41,6 +45,8 @@ def quantize(  # noqa: PLR0913 - the options of the command
         max_drop: accuracy that may be lost, as a share of the samples; needs labels.
         labels: the right class of each sample: ``y.npy``, ``data.npz:y``, ``table.csv:y``.
         allow_undecided: whether it passes where there are too few samples to tell.
+        atol: a fixed tolerance: ``1e-3`` for all outputs, ``"logits=1e-3"`` for one.
+        rtol: the same in relation to the source's values; both add up.
         keep_slower: whether a result stays that is not faster on this machine.
         samples: at most so many of the user's samples; 512 for integers, else 32.
         seed: of synthesized inputs.
@@ -52,13 +58,13 @@ def quantize(  # noqa: PLR0913 - the options of the command
         DeploykitError: the model can't be read, or not be quantized.
     """
     chosen = PASSES.make(to) if isinstance(to, str) else to
-    bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "max_drop": max_drop}
-    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    bounds: Bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "allow_undecided": allow_undecided}
+    bounds |= {"atol": atol, "rtol": rtol}
     return optimize(
         model,
         output,
         passes=["simplify", chosen] if chosen.lossy else [chosen],
-        demand=Demand(bounds=given, labels=labels, allow_undecided=allow_undecided),
+        demand=Demand.of(bounds, max_drop, labels),
         keep_slower=keep_slower,
         samples=samples or (CALIBRATION_SAMPLES if chosen.lossy else SAMPLES),
         seed=seed,

@@ -5,23 +5,34 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from deploykit import __version__, workspace
 from deploykit.artifact import Artifact, Format
 from deploykit.child import Step, silent
 from deploykit.errors import NotEquivalent, UsageError
-from deploykit.sealing.manifest import Seal, SealedFile, seal_path, write
+from deploykit.sealing.manifest import Seal, SealedFile, bounds_given, seal_path, write
 from deploykit.validation import validate
+from deploykit.validation.demand import Bounds
 from deploykit.validation.evidence import find_golden
 
+_LOSSY = "bounds of yours are sealed with it: --min-agreement 97% --min-sqnr 15 --allow-undecided"
 
-def seal(artifact: str | Path | None = None, *, source: str | Path | None = None, step: Step = silent) -> Seal:
+
+def seal(
+    artifact: str | Path | None = None,
+    *,
+    source: str | Path | None = None,
+    step: Step = silent,
+    **bounds: Unpack[Bounds],
+) -> Seal:
     """Validate an artifact with its golden, and write ``model.seal.json`` beside it: checksums, versions, verdict.
 
     Args:
         artifact: an ONNX file that deploykit made; the latest made in this folder where it is not given.
         source: the model that it was made from, to make sure that this is still the same file; it is not sealed.
         step: takes a sentence about what goes on.
+        bounds: what it is asked in the place of the usual rules. They are sealed too, and verify judges by them.
 
     Raises:
         NotEquivalent: it does not pass, or the source is another; nothing is written.
@@ -41,11 +52,11 @@ def seal(artifact: str | Path | None = None, *, source: str | Path | None = None
         step("reading the source")
         _check_source(Artifact.open(source), origin, model.path)
     before = _stamps(paths)
-    verdict = validate(model.path, step=step)
+    verdict = validate(model.path, step=step, **bounds)
     if not verdict.passed:
         raise NotEquivalent(
             f"{model.path} does not answer as its source does; it was not sealed",
-            fix=f"deploykit validate {model.path} shows what failed",
+            fix=[f"deploykit validate {model.path} shows what failed", *([_LOSSY] if verdict.lossy else [])],
             details=[f"{check.what}: {check.why}" for check in verdict.failures],
             verdict=verdict,
         )
@@ -66,6 +77,7 @@ def seal(artifact: str | Path | None = None, *, source: str | Path | None = None
         origin.get("versions", ""),
         versions(),
         replace(verdict, artifact=files[0].name, reference=golden),  # no path of this machine
+        bounds_given(bounds),
     )
     write(made)
     return made

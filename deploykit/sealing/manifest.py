@@ -3,13 +3,14 @@
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from deploykit.artifact import sha256
 from deploykit.errors import ModelError, Refused, UsageError
+from deploykit.validation.demand import Bounds, Demand
 from deploykit.validation.reports import save
 from deploykit.validation.stored import read_verdict, stored
 from deploykit.validation.verdict import Verdict
@@ -60,6 +61,8 @@ class Seal:
     versions: Mapping[str, str]
     """What it was validated with: deploykit, python, numpy, onnxruntime."""
     verdict: Verdict
+    bounds: Bounds = field(default_factory=Bounds)
+    """What it was asked in the place of the usual rules."""
 
     @property
     def artifact(self) -> SealedFile:
@@ -87,6 +90,7 @@ def write(seal: Seal) -> None:
         "passes": seal.passes,
         "exported_with": seal.exported_with,
         "versions": dict(seal.versions),
+        "bounds": dict(seal.bounds),
         "verdict": {"passed": seal.verdict.passed, **stored(seal.verdict)},
     }
     save(json.dumps(content, indent=2, allow_nan=False) + "\n", seal.path)
@@ -137,7 +141,38 @@ def _seal(path: Path, content: Mapping[str, Any]) -> Seal:
         _text(content["exported_with"]),
         {name: _text(version) for name, version in content["versions"].items()},
         verdict,
+        _bounds(content.get("bounds", {})),  # which older seals do not have
     )
+
+
+def bounds_given(bounds: Bounds) -> Bounds:
+    """Keep of bounds what says something, as JSON has it."""
+    said = {name: value for name, value in bounds.items() if value is not None and value is not False}
+    plain = {
+        name: [str(one) for one in value] if isinstance(value, Sequence) else value for name, value in said.items()
+    }
+    return cast("Bounds", {name: value for name, value in plain.items() if value != []})
+
+
+_BOUNDS: Mapping[str, type | tuple[type, ...]] = {
+    "min_agreement": (int, float),
+    "min_sqnr": (int, float),
+    "allow_undecided": bool,
+    "atol": list,
+    "rtol": list,
+}
+
+
+def _bounds(content: Mapping[str, Any]) -> Bounds:
+    for name, value in content.items():
+        if not isinstance(value, _BOUNDS.get(name, ())):
+            raise TypeError(f"{name} {value!r:.40} is no bound")
+    found = cast("Bounds", dict(content))
+    try:
+        Demand.of(found)
+    except UsageError as error:
+        raise ValueError(error.message) from error
+    return found
 
 
 def _file(path: Path, entry: Mapping[str, Any]) -> SealedFile:

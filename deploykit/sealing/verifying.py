@@ -65,8 +65,8 @@ def verify(path: str | Path | None = None, *, files_only: bool = False, step: St
     files = (*files, *_unsealed(seal, given), *_source(seal))
     if files_only or not all(file.as_sealed for file in files):
         return Verification(seal.path, seal.sealed, files, None)
-    verdict = validate(seal.path.parent / seal.artifact.name, step=step)
-    return Verification(seal.path, seal.sealed, files, verdict, tuple(_other_versions(seal)))
+    verdict = validate(seal.path.parent / seal.artifact.name, step=step, **seal.bounds)
+    return Verification(seal.path, seal.sealed, files, verdict, (*_bounds(seal), *_other_versions(seal)))
 
 
 def _only_seal() -> Path | None:
@@ -141,6 +141,12 @@ def _source(seal: Seal) -> Iterator[Found]:
         same = False
     why = "as sealed" if same else "changed: the model was made from another"
     yield Found("source", path.name, as_sealed=same, why=why)
+
+
+def _bounds(seal: Seal) -> Iterator[str]:
+    if seal.bounds:
+        said = ", ".join(f"{name} {value}" for name, value in seal.bounds.items())
+        yield f"judged by the bounds that it was sealed with: {said}"
 
 
 def _other_versions(seal: Seal) -> Iterator[str]:

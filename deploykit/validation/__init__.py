@@ -16,9 +16,8 @@ from deploykit.golden import Golden
 from deploykit.tensors import Signature
 from deploykit.validation.baseline import drift, keep
 from deploykit.validation.compare import Rules, compare
-from deploykit.validation.demand import Demand
+from deploykit.validation.demand import Bounds, Demand
 from deploykit.validation.evidence import SAMPLES, Size, find_golden, make_golden
-from deploykit.validation.fixed import Tolerances
 from deploykit.validation.half_ports import widened
 from deploykit.validation.verdict import Check, Verdict
 
@@ -82,11 +81,12 @@ def validate(  # noqa: PLR0913 - the options of the command
         raise UsageError(
             "--labels are those of the samples of --data", fix="--against SOURCE --data val.npz --labels val.npz:y"
         )
-    tolerances = Tolerances.parse([str(one) for one in atol], [str(one) for one in rtol])
-    bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "max_drop": max_drop}
-    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    bounds = Bounds(
+        min_agreement=min_agreement, min_sqnr=min_sqnr, allow_undecided=allow_undecided, atol=atol, rtol=rtol
+    )
+    demand = Demand.of(bounds, max_drop, labels)
     search = _search(against, asked, locate=locate, max_memory=max_memory)
-    judged = _Judged.opened(artifact, Demand(tolerances, given, labels, allow_undecided), step)
+    judged = _Judged.opened(artifact, demand, step)
     if search is None or search.reference is None:
         verdict = judged.by_golden(judged.golden(), asked)
     elif search.reference.format is Format.GOLDEN:

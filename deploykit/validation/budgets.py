@@ -68,7 +68,7 @@ class Budget:
                     f"--{name.replace('_', '-')} is {value:g}, and must be from 0 to just under 1",
                     fix="write 99% as 0.99 or 99%; 1 is more than any number of samples proves",
                 )
-        if math.isnan(self.min_sqnr):
+        if not math.isfinite(self.min_sqnr):
             raise UsageError("--min-sqnr is not a number", fix="a number of dB, as 20")
 
     @classmethod

@@ -1,8 +1,9 @@
 """What the user asks of a verdict: bounds, tolerances, labels; and the rules that follow from it for one artifact."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self, TypedDict
 
 from deploykit.errors import UsageError
 from deploykit.golden import Golden
@@ -17,6 +18,21 @@ LOSSY = ("int8", "int4")
 _HALVES = ("float16", "bfloat16")
 
 
+class Bounds(TypedDict, total=False):
+    """What a verdict by the golden alone may be asked, as keyword arguments of the API."""
+
+    min_agreement: float | None
+    """Share of the decisions that a lossy artifact (int8, int4, pruned) must keep."""
+    min_sqnr: float | None
+    """Signal to quantization noise in dB that its outputs must keep."""
+    allow_undecided: bool
+    """Whether it passes where there are too few samples to tell."""
+    atol: Sequence[str | float]
+    """A fixed tolerance in the place of the noise ratio: ``1e-3`` for all outputs, ``"logits=1e-3"`` for one."""
+    rtol: Sequence[str | float]
+    """The same in relation to the source's values; both add up."""
+
+
 @dataclass(frozen=True)
 class Demand:
     """What the user asks of a verdict, in the place of the usual rules or beside them."""
@@ -26,6 +42,19 @@ class Demand:
     """Fields of ``Budget`` by name."""
     labels: str | Path | None = None
     allow_undecided: bool = False
+
+    @classmethod
+    def of(cls, given: Bounds, max_drop: float | None = None, labels: str | Path | None = None) -> Self:
+        """Take what the user gives.
+
+        Raises:
+            UsageError: a bound or a tolerance is none.
+        """
+        atol, rtol = ([str(one) for one in each] for each in (given.get("atol", ()), given.get("rtol", ())))
+        named = {"min_agreement": given.get("min_agreement"), "min_sqnr": given.get("min_sqnr"), "max_drop": max_drop}
+        bounds = {name: bound for name, bound in named.items() if bound is not None}
+        Budget(**bounds)  # raises where one is no bound
+        return cls(Tolerances.parse(atol, rtol), bounds, labels, given.get("allow_undecided", False))
 
     def check(self, precision: str) -> None:
         """Make sure that it makes sense for an artifact of this precision, before anything runs.

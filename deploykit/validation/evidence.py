@@ -175,7 +175,8 @@ def _made_up(session: Session, graph: Any, sizes: Sizes, seed: int, *, batched: 
     plan = plans(signature.axes, session.sizes(), batch_axis=batch, asked=sizes)
     if batch is not None and batch not in sizes:
         plan = covering(graph, signature.inputs, plan, batch)
-    return synthesize(graph, signature.inputs, plan, seed=seed)
+    made_up = synthesize(graph, signature.inputs, plan, seed=seed)
+    return [*made_up, *session.opening(made_up, batched=batch is not None and batch not in sizes)]
 
 
 def _unvaried(golden: Golden) -> dict[str, int]:

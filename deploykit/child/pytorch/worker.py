@@ -18,6 +18,7 @@ from deploykit.child.pytorch.exact import in_float64, moved, weights_moved
 from deploykit.child.pytorch.export import EXPORTERS, Order
 from deploykit.child.pytorch.infer import infer_inputs
 from deploykit.child.pytorch.load import Source, load
+from deploykit.child.pytorch.opening import opening
 from deploykit.child.pytorch.program import program_inputs
 from deploykit.child.pytorch.taps import Wanted, described, listening, written
 from deploykit.child.pytorch.trial import as_array
@@ -173,6 +174,33 @@ class Worker:
         """
         with self._arithmetic(mode):
             return [self._run_case(read, write, mode) for read, write in cases]
+
+    def opening(self, cases: list[str], write: str, *, batched: bool) -> bool:
+        """Look for inputs that open units which are shut in all cases.
+
+        Args:
+            cases: .npz files of tensors.
+            write: the file to write them to.
+            batched: whether axis 0 is a batch of any size.
+
+        Returns:
+            Whether there are some. A model that has no gradient has none.
+        """
+
+        def run(tensors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+            args, kwargs = self._arguments({name: tensor.clone() for name, tensor in tensors.items()})
+            return list(flatten(self.runner(*args, **kwargs), self.call.names).values())
+
+        try:
+            found = opening(run, [self._given(read, "source") for read in cases], batched=batched)
+        except Exception:  # noqa: BLE001 - of a model whose numbers can't be followed back, as in place or quantized
+            found = None
+        for buffer in self.runner.buffers():
+            if buffer.requires_grad:  # the model has kept something of the run in it
+                buffer.detach_()
+        if found is not None:
+            write_npz(Path(write), {name: as_array(tensor) for name, tensor in found.items()})
+        return found is not None
 
     def tap(self, case: str, mode: str, wanted: dict[str, tuple[str, int]] | None) -> list[Any]:
         """Run the source on one .npz file of tensors, and listen to its modules and operations.
