@@ -13,9 +13,9 @@ from pathlib import Path
 
 from deploykit.errors import UsageError, nearest
 from deploykit.passes import Layer, Work
-from deploykit.quantization.regions import Model, constant
 from deploykit.quantization.sensitivity import Effect, Switchable, effects
 from deploykit.quantization.targets import WEIGHTED
+from deploykit.quantization.weighted import Model, constant
 from deploykit.validation.verdict import Verdict
 
 
@@ -36,7 +36,8 @@ class Candidate:
 class Guard:
     """The search for the fastest file that keeps the budget."""
 
-    source: Path
+    read: Callable[[], Model]
+    """Reads the model in float."""
     prepare: Callable[[Model], list[Switchable]]
     """Adds to the model what each layer reads once it is rounded."""
     work: Work
@@ -58,7 +59,7 @@ class Guard:
         first = self.write(kept)
         if self._good(first):
             return first
-        ranked = effects(self.source, self.prepare, self.work.calls(), self.work.step)
+        ranked = effects(self.read(), self.prepare, self.work.calls(), self.work.step)
         self.alone = {one.name: one.sqnr for one in ranked}
         order = [one.name for one in sorted(ranked, key=_worth, reverse=True)]
         failing, passing, best = self._doubled(kept, order, until)

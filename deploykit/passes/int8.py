@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from deploykit.artifact import Artifact, Format
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
@@ -12,12 +13,10 @@ from deploykit.quantization.calibrating import Calibration, calibrate
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
 from deploykit.quantization.ranges import Choice, choose
+from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Regions, find_regions
 from deploykit.quantization.stand_ins import calibrated
 from deploykit.quantization.targets import Target, target_of
-
-_OPSET = 13
-"""The oldest in which QuantizeLinear has a scale for each channel."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,6 @@ class Int8(Pass):
 
     def apply(self, source: Path, work: Work) -> Applied:
         """Calibrate, write the graph in integers, and give back to float what harms most while the budget is missed."""
-        from deploykit.onnx_io import load
-
         target = target_of(self.target)
         if work.made_up and not (self.synthetic_calibration or self.calibration):
             raise UsageError(
@@ -50,7 +47,7 @@ class Int8(Pass):
                     "or --synthetic-calibration, where inputs that are made up are good enough",
                 ],
             )
-        model = load(source)
+        model = read(source, target)
         nodes_named(model, self.keep, source)
         regions = find_regions(model, target, self.keep)
         if not any(unit.weight is not None for unit in regions.units):
@@ -63,7 +60,7 @@ class Int8(Pass):
         writer = _Writer(source, target, _numbers(regions, choices, calibration), work)
         chosen = frozenset(unit.node.name for unit in regions.units)
         prepare = partial(calibrated, target=target, numbers=writer.numbers, names=chosen)
-        guard = Guard(source, prepare, work, self.time_budget, writer.write)
+        guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write)
         best = guard.search(frozenset(self.keep))
         return self._applied(best, target, guard, choices, calibration)
 
@@ -83,8 +80,8 @@ class Int8(Pass):
                 if unit.weight is not None
             }
             names = [value.name for value in regions.calibrated()]
-            found = calibrate(source, names, channels, work.calls, work.folder, work.step)
-            found.synthetic = work.made_up
+            found = calibrate(read(source, target_of(self.target)), names, channels, work.calls, work.folder, work.step)
+            found.synthetic, found.models = work.made_up, [Artifact(source, Format.ONNX).sha256()]
         if self.save_calibration:
             found.write(Path(self.save_calibration))
         return found
@@ -92,13 +89,11 @@ class Int8(Pass):
     def _applied(
         self, best: Candidate, target: Target, guard: Guard, choices: dict[str, Choice], calibration: Calibration
     ) -> Applied:
-        from deploykit.onnx_io import load
-
         methods: dict[str, int] = {}
         for choice in choices.values():
             methods[choice.method] = methods.get(choice.method, 0) + 1
         ran = in_integers(best.path) if target.name.startswith("cpu") else None
-        layers = tuple(layers_of(load(guard.source), best, ran, guard.alone))
+        layers = tuple(layers_of(guard.read(), best, ran, guard.alone))
         int8 = sum(layer.fate == "int8" for layer in layers)
         used = ", ".join(f"{name} {count}" for name, count in sorted(methods.items(), key=lambda one: -one[1]))
         notes = [
@@ -122,11 +117,7 @@ class _Writer:
 
     def write(self, excluded: frozenset[str]) -> Candidate:
         """Write the model with all but some nodes in integers."""
-        from deploykit.onnx_io import load, set_versions
-
-        model = load(self.source)
-        if model.opset_imports.get("", 0) < _OPSET:
-            set_versions(model, ir=max(model.ir_version, 7), opset=_OPSET)
+        model = read(self.source, self.target)
         regions = find_regions(model, self.target, excluded)
         place(model, regions, self.target, self.numbers)
         path = self.work.write(model)
@@ -138,8 +129,8 @@ def _numbers(regions: Regions, choices: dict[str, Choice], calibration: Calibrat
     """Lay out what stands for every tensor: of one that was only moved about, what stands for its origin."""
     grids = {name: choice.grid for name, choice in choices.items()}
     for node in regions.movers:
-        origin = regions.origin(node.outputs[0]).name
-        grids.setdefault(node.outputs[0].name, grids[origin])
+        for value in node.outputs:
+            grids.setdefault(value.name, grids[regions.origin(value).name])
     return Numbers(grids, calibration.channels)
 
 

@@ -13,6 +13,7 @@ from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError, UsageError
 from deploykit.quantization.counts import Counts
+from deploykit.quantization.weighted import Model
 from deploykit.tensors import Array
 
 _AT_ONCE = 1 << 25
@@ -138,7 +139,7 @@ class Calibration:
 
 
 def calibrate(
-    source: Path,
+    model: Model,
     tensors: Sequence[str],
     channels: Mapping[str, int],
     calls: Callable[[], Iterable[Mapping[str, Array]]],
@@ -151,7 +152,7 @@ def calibrate(
     stays within a bound, whatever the number of samples.
 
     Args:
-        source: the ONNX file.
+        model: the graph; it is changed.
         tensors: names of what is counted: inputs, and results of nodes.
         channels: the axis of the channels of those whose means are wanted too.
         calls: gives inputs by name.
@@ -162,8 +163,8 @@ def calibrate(
         ModelError: the model does not run, or gives what is no number.
     """
     copy = folder / "calibrated.onnx"
-    _with_outputs(source, tensors, copy)
-    found = Calibration({name: Counts() for name in tensors}, models=[Artifact(source, Format.ONNX).sha256()])
+    _with_outputs(model, tensors, copy)
+    found = Calibration({name: Counts() for name in tensors})
     with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
         most = 1
         for call in calls():
@@ -221,13 +222,12 @@ def _rows(call: Mapping[str, Array]) -> int:
     return next((len(array) for array in call.values() if array.ndim), 1)
 
 
-def _with_outputs(source: Path, tensors: Iterable[str], copy: Path) -> None:
-    """Write a copy of a model that gives some of its tensors, and these alone."""
+def _with_outputs(model: Model, tensors: Iterable[str], copy: Path) -> None:
+    """Write a model so that it gives some of its tensors, and these alone."""
     import onnx_ir
 
-    from deploykit.onnx_io import load, save
+    from deploykit.onnx_io import save
 
-    model = load(source)
     values = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs.clear()
     for name in tensors:

@@ -7,12 +7,15 @@ import numpy as np
 
 from deploykit.quantization.calibrating import Channels
 from deploykit.quantization.ranges import Grid
-from deploykit.quantization.regions import Model, Node, Regions, Unit, Value, constant
+from deploykit.quantization.regions import Regions, Unit
 from deploykit.quantization.targets import Target
+from deploykit.quantization.weighted import Model, Node, Value, attribute, constant
 from deploykit.quantization.weights import rounded
 from deploykit.tensors import Array
 
 _LARGEST_BIAS = 2.0**30
+_INSIDE = ("Pad",)
+"""Operators that onnxruntime has kernels in integers for, but does not find between two pairs."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ def place(model: Model, regions: Regions, target: Target, numbers: Numbers) -> N
             writer.constant(unit.node, place_)
     for value in writer.tensors():
         writer.pair(value)
+    for node in regions.movers:
+        if node.op_type in _INSIDE:
+            writer.inside(node)
     RemoveUnusedNodesPass()(model)
 
 
@@ -71,7 +77,7 @@ class _Writer:
             if unit.rounded:
                 wanted[unit.end] = None
         for node in self.regions.movers:
-            wanted.update({node.inputs[0]: None, node.outputs[0]: None})
+            wanted.update(dict.fromkeys((node.inputs[0], *node.outputs)))
         return list(wanted)
 
     def pair(self, value: Value) -> None:
@@ -97,6 +103,22 @@ class _Writer:
             outputs[list(outputs).index(value)] = end
             value.name, end.name = f"{name}_float", name
         self._insert(value, [quantized, restored])
+
+    def inside(self, node: Node) -> None:
+        """Let a node between two pairs read the integers of the first; of the second its output takes the place."""
+        import onnx_ir
+
+        value = node.outputs[0]
+        (use,) = value.uses()
+        restored, quantized = node.inputs[0].producer(), use.node
+        zero = restored.inputs[2]
+        node.replace_input_with(0, restored.inputs[0])
+        if str(attribute(node, "mode", "constant")) == "constant":
+            node.resize_inputs(max(len(node.inputs), 3))
+            node.replace_input_with(2, zero)
+        onnx_ir.convenience.replace_all_uses_with(quantized.outputs[0], value)
+        value.dtype = zero.dtype
+        self.model.graph.remove(quantized, safe=True)
 
     def _insert(self, value: Value, nodes: list[Node]) -> None:
         graph, maker = self.model.graph, value.producer()

@@ -1,16 +1,21 @@
 """Which nodes of a graph are computed in integers for a target, and which tensors that makes integers."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from deploykit.quantization.targets import WEIGHTED, Target
-
-# onnx_ir is imported where it is used, so its types are Any in this package.
-Node = Any
-Value = Any
-Model = Any
+from deploykit.quantization.weighted import (
+    Model,
+    Node,
+    Value,
+    attribute,
+    bias_of,
+    constant,
+    hindrance,
+    is_float,
+    is_turned,
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,15 @@ class Regions:
     @cached_property
     def produced(self) -> set[Value]:
         """The tensors that come out of these nodes as integers."""
-        return {unit.end for unit in self.units if unit.rounded} | {node.outputs[0] for node in self.movers}
+        return {unit.end for unit in self.units if unit.rounded} | set(self.moved)
+
+    @cached_property
+    def moved(self) -> dict[Value, Value]:
+        """The tensors that come out of nodes that move integers about, and what went in."""
+        return {value: node.inputs[0] for node in self.movers for value in node.outputs}
 
     def calibrated(self) -> list[Value]:
         """List the tensors that need a range of their own, in the order of the graph."""
-        moved = {node.outputs[0] for node in self.movers}
         wanted: dict[Value, None] = {}
         for unit in self.units:
             wanted.update(dict.fromkeys(unit.node.inputs[place] for place in unit.activations))
@@ -57,13 +66,12 @@ class Regions:
                 wanted[unit.end] = None
         for node in self.movers:
             wanted[node.inputs[0]] = None
-        return [value for value in wanted if value not in moved]
+        return [value for value in wanted if value not in self.moved]
 
     def origin(self, value: Value) -> Value:
         """Give the tensor whose range a tensor has."""
-        moved = {node.outputs[0]: node.inputs[0] for node in self.movers}
-        while value in moved:
-            value = moved[value]
+        while value in self.moved:
+            value = self.moved[value]
         return value
 
 
@@ -87,24 +95,6 @@ def find_regions(model: Model, target: Target, excluded: Collection[str] = ()) -
     integers = {unit.node for unit in found.units} | set(found.movers)
     found.units = [_ended(unit, integers) for unit in found.units]
     return found
-
-
-def constant(value: Value) -> Any:
-    """Give the constant tensor behind a value, or None."""
-    import onnx_ir
-
-    return None if value is None else onnx_ir.convenience.get_const_tensor(value)
-
-
-def is_turned(node: Node) -> bool:
-    """Tell whether the weight of a product is [outputs, inputs]: a Gemm may have it so."""
-    return node.op_type == "Gemm" and bool(_attribute(node, "transB", 0))
-
-
-def _is_float(value: Value) -> bool:
-    import onnx_ir
-
-    return value is not None and value.dtype in (onnx_ir.DataType.FLOAT, None)
 
 
 def _weighted(
@@ -134,57 +124,7 @@ def _as_unit(node: Node, target: Target) -> tuple[str, Unit | None]:
     if constant(node.inputs[rule.weight]) is None:
         return "", Unit(node, (0, 1), end=end)
     axis = 0 if is_turned(node) else rule.axis
-    return "", Unit(node, (0,), weight=rule.weight, bias=_bias(node), axis=axis, end=end)
-
-
-def hindrance(node: Node, target: Target) -> str:
-    """Say why a node with weights can't be computed in integers; nothing where it can."""
-    why = next((words for words, applies in _HINDRANCES if applies(node, target)), "")
-    return why.format(target=target.name, op=node.op_type)
-
-
-def _bias(node: Node) -> int | None:
-    place = WEIGHTED[node.op_type].bias
-    return place if len(node.inputs) > place and node.inputs[place] is not None else None
-
-
-def _weight_of(node: Node) -> Any:
-    return constant(node.inputs[WEIGHTED[node.op_type].weight])
-
-
-_HINDRANCES: tuple[tuple[str, Callable[[Node, Target], bool]], ...] = (
-    ("{target} has no kernel in integers for {op}", lambda node, target: node.op_type not in target.weighted),
-    (
-        "it is not in float32",
-        lambda node, _: not all(map(_is_float, (node.inputs[0], node.inputs[1], node.outputs[0]))),
-    ),
-    (
-        "its weight is computed",
-        lambda node, target: _weight_of(node) is None and not (node.op_type == "MatMul" and target.two_activations),
-    ),
-    ("its first operand is constant", lambda node, _: constant(node.inputs[0]) is not None),
-    (
-        "its alpha, beta or transA is another than usual",
-        lambda node, _: node.op_type == "Gemm" and not _is_plain(node),
-    ),
-    (
-        "its weight has more than two axes",
-        lambda node, _: node.op_type == "MatMul" and _weight_of(node) is not None and len(_weight_of(node).shape) > 2,  # noqa: PLR2004
-    ),
-    (
-        "its bias is computed",
-        lambda node, _: (place := _bias(node)) is not None and constant(node.inputs[place]) is None,
-    ),
-)
-"""Why a node with weights stays in float: words, and whether they apply."""
-
-
-def _is_plain(node: Node) -> bool:
-    return (_attribute(node, "alpha", 1.0), _attribute(node, "beta", 1.0), _attribute(node, "transA", 0)) == (1, 1, 0)
-
-
-def _attribute(node: Node, name: str, usual: Any) -> Any:
-    return node.attributes[name].value if name in node.attributes else usual
+    return "", Unit(node, (0,), weight=rule.weight, bias=bias_of(node), axis=axis, end=end)
 
 
 def _folded(node: Node, target: Target) -> Value:
@@ -217,12 +157,16 @@ def _between(
     forward = _reached(model, target, excluded, weighted)
     while True:
         integers = set(forward) | set(weighted)
-        idle = [node for node in forward if not _is_read(node, forward[node], integers)]
-        if not idle:
+        produced = {end for node, unit in forward.items() for end in _ends(node, unit)}
+        produced |= {unit.end for unit in weighted.values()}
+        useful = {
+            node: unit
+            for node, unit in forward.items()
+            if produced.intersection(node.inputs) and _is_read(_ends(node, unit), integers)
+        }
+        if len(useful) == len(forward):
             return forward
-        for node in idle:
-            del forward[node]
-        forward = {node: unit for node, unit in forward.items() if _is_fed(node, set(forward) | set(weighted))}
+        forward = useful
 
 
 def _reached(
@@ -237,7 +181,7 @@ def _reached(
             continue
         elif node.op_type in target.movers and node.inputs and node.inputs[0] in produced and _moves(node):
             found[node] = None
-            produced.add(node.outputs[0])
+            produced.update(node.outputs)
         elif node.op_type in target.between and (unit := _joining(node, target, produced)) is not None:
             found[node] = unit
             produced.add(unit.end)
@@ -247,14 +191,22 @@ def _reached(
 def _moves(node: Node) -> bool:
     """Tell whether a node only moves values about, so that integers come out as they went in."""
     if node.op_type == "Resize":
-        mode = _attribute(node, "mode", "nearest")
-        return str(mode) == "nearest"
-    return len(node.outputs) == 1
+        return str(attribute(node, "mode", "nearest")) == "nearest"
+    if node.op_type == "Pad":
+        return str(attribute(node, "mode", "constant")) != "constant" or pads_with_zero(node)
+    return node.op_type == "Split" or len(node.outputs) == 1
+
+
+def pads_with_zero(node: Node) -> bool:
+    """Tell whether a Pad of the mode ``constant`` adds zeros, which are the zero point in integers."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004
+    given = constant(value)
+    return value is None or (given is not None and not given.numpy().any())
 
 
 def _joining(node: Node, target: Target, produced: set[Value]) -> Unit | None:
     """Take a node that joins or changes integers, where at least one of its inputs is integers already."""
-    if node.op_type == "Split" or len(node.outputs) != 1 or not all(map(_is_float, node.inputs)):
+    if len(node.outputs) != 1 or not all(map(is_float, node.inputs)):
         return None
     constants = tuple(place for place, value in enumerate(node.inputs) if constant(value) is not None)
     activations = tuple(place for place in range(len(node.inputs)) if place not in constants)
@@ -263,21 +215,12 @@ def _joining(node: Node, target: Target, produced: set[Value]) -> Unit | None:
     return Unit(node, activations, constants, end=_folded(node, target))
 
 
-def _is_fed(node: Node, integers: set[Node]) -> bool:
-    return any(value is not None and _maker(value) in integers for value in node.inputs)
+def _ends(node: Node, unit: Unit | None) -> tuple[Value, ...]:
+    return tuple(node.outputs) if unit is None else (unit.end,)
 
 
-def _maker(value: Value) -> Node:
-    """Give the node that makes a value; of an activation, that before it."""
-    node = value.producer()
-    if node is not None and node.op_type in ("Relu", "Clip"):
-        return node.inputs[0].producer()
-    return node
-
-
-def _is_read(node: Node, unit: Unit | None, integers: set[Node]) -> bool:
-    end = node.outputs[0] if unit is None else unit.end
-    return any(use.node in integers for use in end.uses())
+def _is_read(ends: tuple[Value, ...], integers: set[Node]) -> bool:
+    return any(use.node in integers for end in ends for use in end.uses())
 
 
 def _ended(unit: Unit, integers: set[Node]) -> Unit:

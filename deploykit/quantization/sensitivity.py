@@ -18,7 +18,7 @@ from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError
-from deploykit.quantization.regions import Model, Node, Value
+from deploykit.quantization.weighted import Model, Node, Value
 from deploykit.tensors import Array
 
 _ROWS = 8
@@ -52,19 +52,18 @@ class Effect:
 
 
 def effects(
-    source: Path, prepare: Callable[[Model], list[Switchable]], calls: Iterable[Mapping[str, Array]], step: Step
+    model: Model, prepare: Callable[[Model], list[Switchable]], calls: Iterable[Mapping[str, Array]], step: Step
 ) -> list[Effect]:
     """Measure what rounding each layer does to the outputs, alone.
 
     Args:
-        source: the model in float.
+        model: the model in float; it is changed.
         prepare: adds to it what the layers read once they are rounded.
         calls: inputs by name; of the first call some rows are taken.
         step: takes a sentence about what goes on.
     """
-    from deploykit.onnx_io import load, save
+    from deploykit.onnx_io import save
 
-    model = load(source)
     layers = prepare(model)
     for number, layer in enumerate(layers):
         _switch(model, layer, number)
