@@ -117,7 +117,7 @@ class _Writer:
             node.resize_inputs(max(len(node.inputs), 3))
             node.replace_input_with(2, zero)
         onnx_ir.convenience.replace_all_uses_with(quantized.outputs[0], value)
-        value.dtype = zero.dtype
+        value.type = onnx_ir.TensorType(zero.dtype)  # of its own: the restored tensor has the old one
         self.model.graph.remove(quantized, safe=True)
 
     def _insert(self, value: Value, nodes: list[Node]) -> None:
