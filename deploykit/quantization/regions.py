@@ -149,43 +149,46 @@ def _clips_above_zero(node: Node) -> bool:
 def _between(
     model: Model, target: Target, excluded: Collection[str], weighted: dict[Node, Unit]
 ) -> dict[Node, Unit | None]:
-    """Find what stands between nodes with weights: reads integers, and what it gives is read as integers.
+    """Find what stands between nodes with weights: all it reads is integers anyway, and what it gives is read as such.
 
     Returns:
         The nodes; a node that only moves integers about has no unit.
     """
-    forward = _reached(model, target, excluded, weighted)
+    fixed = {unit.end for unit in weighted.values()}
+    fixed |= {unit.node.inputs[place] for unit in weighted.values() for place in unit.activations}
+    found = _reached(model, target, excluded, fixed, weighted)
     while True:
-        integers = set(forward) | set(weighted)
-        produced = {end for node, unit in forward.items() for end in _ends(node, unit)}
-        produced |= {unit.end for unit in weighted.values()}
+        nodes = set(found) | set(weighted)
+        tensors = fixed.union(*(_ends(node, unit) for node, unit in found.items()))
         useful = {
             node: unit
-            for node, unit in forward.items()
-            if produced.intersection(node.inputs) and _is_read(_ends(node, unit), integers)
+            for node, unit in found.items()
+            if _reads(node, unit) <= tensors and _is_read(_ends(node, unit), nodes)
         }
-        if len(useful) == len(forward):
-            return forward
-        forward = useful
+        if len(useful) == len(found):
+            return found
+        found = useful
 
 
 def _reached(
-    model: Model, target: Target, excluded: Collection[str], weighted: dict[Node, Unit]
+    model: Model, target: Target, excluded: Collection[str], fixed: set[Value], weighted: Collection[Node]
 ) -> dict[Node, Unit | None]:
-    produced = set[Value]()
+    tensors = set(fixed)
     found: dict[Node, Unit | None] = {}
     for node in model.graph:
-        if node in weighted:
-            produced.add(weighted[node].end)
-        elif node.name in excluded or node.domain not in ("", "ai.onnx") or not node.outputs:
+        if node in weighted or node.name in excluded or node.domain not in ("", "ai.onnx"):
             continue
-        elif node.op_type in target.movers and node.inputs and node.inputs[0] in produced and _moves(node):
-            found[node] = None
-            produced.update(node.outputs)
-        elif node.op_type in target.between and (unit := _joining(node, target, produced)) is not None:
+        moves = node.op_type in target.movers and _moves(node)
+        unit = _joining(node, target) if node.op_type in target.between else None
+        if (moves or unit is not None) and _reads(node, unit) <= tensors:
             found[node] = unit
-            produced.add(unit.end)
+            tensors.update(_ends(node, unit))
     return found
+
+
+def _reads(node: Node, unit: Unit | None) -> set[Value]:
+    """Give the tensors that a node would read as integers."""
+    return {node.inputs[place] for place in ((0,) if unit is None else unit.activations)}
 
 
 def _moves(node: Node) -> bool:
@@ -204,14 +207,12 @@ def pads_with_zero(node: Node) -> bool:
     return value is None or (given is not None and not given.numpy().any())
 
 
-def _joining(node: Node, target: Target, produced: set[Value]) -> Unit | None:
-    """Take a node that joins or changes integers, where at least one of its inputs is integers already."""
-    if len(node.outputs) != 1 or not all(map(is_float, node.inputs)):
+def _joining(node: Node, target: Target) -> Unit | None:
+    """Take a node that joins or changes integers."""
+    if len(node.outputs) != 1 or not all(map(is_float, node.inputs)) or all(map(constant, node.inputs)):
         return None
     constants = tuple(place for place, value in enumerate(node.inputs) if constant(value) is not None)
     activations = tuple(place for place in range(len(node.inputs)) if place not in constants)
-    if not any(node.inputs[place] in produced for place in activations):
-        return None
     return Unit(node, activations, constants, end=_folded(node, target))
 
 
