@@ -5,16 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from deploykit.artifact import Artifact, Format
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
-from deploykit.quantization.calibrating import Calibration, calibrate
+from deploykit.quantization.calibrating import Calibration, calibrate, fingerprint
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
 from deploykit.quantization.ranges import Choice, choose
 from deploykit.quantization.reading import read
-from deploykit.quantization.regions import Regions, find_regions
+from deploykit.quantization.regions import Named, Regions, find_regions
 from deploykit.quantization.stand_ins import calibrated
 from deploykit.quantization.targets import Target, target_of
 
@@ -52,36 +51,33 @@ class Int8(Pass):
         regions = find_regions(model, target, self.keep)
         if not any(unit.weight is not None for unit in regions.units):
             raise _nothing(source, target, regions)
-        calibration = self._calibrated(source, regions, work)
+        named = Named.of(regions)
+        del model, regions  # its weights would stay in memory while it runs
+        calibration = self._calibrated(source, named, work)
         choices = {
             name: choose(counts, levels=target.activation_levels, symmetric=target.symmetric, method=self.method)
             for name, counts in calibration.counts.items()
         }
-        writer = _Writer(source, target, _numbers(regions, choices, calibration), work)
-        chosen = frozenset(unit.node.name for unit in regions.units)
-        prepare = partial(calibrated, target=target, numbers=writer.numbers, names=chosen)
+        writer = _Writer(source, target, _numbers(named, choices, calibration), work)
+        prepare = partial(calibrated, target=target, numbers=writer.numbers, names=named.nodes)
         guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write)
         best = guard.search(frozenset(self.keep))
         return self._applied(best, target, guard, choices, calibration)
 
-    def _calibrated(self, source: Path, regions: Regions, work: Work) -> Calibration:
+    def _calibrated(self, source: Path, named: Named, work: Work) -> Calibration:
+        model = fingerprint(read(source))
         if self.calibration:
             found = Calibration.read(Path(self.calibration))
-            missing = [value.name for value in regions.calibrated() if value.name not in found.counts]
-            if missing:
+            missing = [name for name in named.calibrated if name not in found.counts]
+            if missing or found.model != model:
+                why = f"says nothing of the tensor '{missing[0]}'" if missing else "was taken from another model"
                 raise UsageError(
-                    f"{self.calibration} says nothing of the tensor '{missing[0]}'",
-                    fix="calibrate with this model and this target: --data calib.npz",
+                    f"{self.calibration} {why}", fix="calibrate with this model and this target: --data calib.npz"
                 )
         else:
-            channels = {
-                unit.node.inputs[0].name: 1 if unit.node.op_type.startswith("Conv") else -1
-                for unit in regions.units
-                if unit.weight is not None
-            }
-            names = [value.name for value in regions.calibrated()]
-            found = calibrate(read(source, target_of(self.target)), names, channels, work.calls, work.folder, work.step)
-            found.synthetic, found.models = work.made_up, [Artifact(source, Format.ONNX).sha256()]
+            graph = read(source, target_of(self.target))
+            found = calibrate(graph, named.calibrated, named.channels, work.calls, work.folder, work.step)
+            found.synthetic, found.model = work.made_up, model
         if self.save_calibration:
             found.write(Path(self.save_calibration))
         return found
@@ -125,12 +121,11 @@ class _Writer:
         return Candidate(path, excluded, chosen, regions.left)
 
 
-def _numbers(regions: Regions, choices: dict[str, Choice], calibration: Calibration) -> Numbers:
+def _numbers(named: Named, choices: dict[str, Choice], calibration: Calibration) -> Numbers:
     """Lay out what stands for every tensor: of one that was only moved about, what stands for its origin."""
     grids = {name: choice.grid for name, choice in choices.items()}
-    for node in regions.movers:
-        for value in node.outputs:
-            grids.setdefault(value.name, grids[regions.origin(value).name])
+    for name, origin in named.origins.items():
+        grids.setdefault(name, grids[origin])
     return Numbers(grids, calibration.channels)
 
 

@@ -1,5 +1,7 @@
 """Run a model for its calibration: one pass over the samples, and nothing of them is kept but counts."""
 
+import gc
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from deploykit.quantization.counts import Counts
 from deploykit.quantization.weighted import Model
 from deploykit.tensors import Array
 
-_AT_ONCE = 1 << 25
+_AT_ONCE = 1 << 24
 """Values of all tensors looked at that a call may give."""
 
 
@@ -51,8 +53,8 @@ class Calibration:
     counts: dict[str, Counts] = field(default_factory=dict)
     channels: dict[str, Channels] = field(default_factory=dict)
     samples: int = 0
-    models: list[str] = field(default_factory=list)
-    """sha256 of the model that it was taken from."""
+    model: str = ""
+    """What the model that it was taken from is known by: see ``fingerprint``."""
     synthetic: bool = False
     """Whether the samples were made up."""
 
@@ -62,7 +64,7 @@ class Calibration:
         Raises:
             UsageError: they are of other models.
         """
-        if self.models != other.models:
+        if self.model != other.model:
             raise UsageError(
                 "the calibrations are of different models", fix="merge those that were taken from the same file"
             )
@@ -77,7 +79,7 @@ class Calibration:
             if name in other.channels
         }
         made_up = self.synthetic or other.synthetic
-        return Calibration(counts, channels, self.samples + other.samples, self.models, made_up)
+        return Calibration(counts, channels, self.samples + other.samples, self.model, made_up)
 
     def health(self) -> Iterator[str]:
         """Say what the user should know of it."""
@@ -97,7 +99,7 @@ class Calibration:
         """Write it as JSON."""
         kept = {
             "deploykit": "calibration",
-            "models": self.models,
+            "model": self.model,
             "samples": self.samples,
             "synthetic": self.synthetic,
             "tensors": {name: one.to_json() for name, one in self.counts.items()},
@@ -124,7 +126,7 @@ class Calibration:
                     for name, one in kept["channels"].items()
                 },
                 int(kept["samples"]),
-                list(kept["models"]),
+                str(kept["model"]),
                 bool(kept["synthetic"]),
             )
         except OSError as error:
@@ -136,6 +138,19 @@ class Calibration:
                 f"{path} is no calibration, or is damaged",
                 fix="make it again: deploykit quantize --int8 --save-calibration",
             ) from error
+
+
+def fingerprint(model: Model) -> str:
+    """Give a sha256 of the nodes and weights of a graph, whatever is written about it in its metadata."""
+    whole = hashlib.sha256()
+    for node in model.graph.all_nodes():
+        names = [node.op_type, *(value.name if value is not None else "" for value in (*node.inputs, *node.outputs))]
+        whole.update("\0".join(names).encode())
+    for name, value in sorted(model.graph.initializers.items()):
+        whole.update(name.encode())
+        array = value.const_value.numpy()
+        whole.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
+    return whole.hexdigest()
 
 
 def calibrate(
@@ -164,6 +179,8 @@ def calibrate(
     """
     copy = folder / "calibrated.onnx"
     _with_outputs(model, tensors, copy)
+    del model
+    gc.collect()  # a graph is cyclic, and its weights would stay beside those of the session
     found = Calibration({name: Counts() for name in tensors})
     with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
         most = 1
@@ -173,9 +190,10 @@ def calibrate(
                 if isinstance(answer, ModelError):
                     raise answer
                 rows = _rows(part)
-                _count(found, channels, {**part, **answer})
-                found.samples += rows
                 most = max(1, _AT_ONCE * rows // max(sum(one.size for one in answer.values()), 1))
+                _count(found, channels, {**part, **answer})
+                del answer
+                found.samples += rows
                 step(f"calibrating: {found.samples} samples")
     copy.unlink(missing_ok=True)
     return found

@@ -1,8 +1,9 @@
 """Which nodes of a graph are computed in integers for a target, and which tensors that makes integers."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 from deploykit.quantization.targets import WEIGHTED, Target
 from deploykit.quantization.weighted import (
@@ -73,6 +74,30 @@ class Regions:
         while value in self.moved:
             value = self.moved[value]
         return value
+
+
+@dataclass(frozen=True)
+class Named:
+    """What regions need to know of tensors, by their names: the graph need not stay in memory for that."""
+
+    calibrated: tuple[str, ...]
+    channels: Mapping[str, int]
+    """The axis of the channels of the tensors that go into nodes with weights."""
+    origins: Mapping[str, str]
+    """Of a tensor that was only moved about: that whose range it has."""
+    nodes: frozenset[str]
+    """The nodes in integers."""
+
+    @classmethod
+    def of(cls, regions: Regions) -> Self:
+        """Take the names out of the graph."""
+        weighted = (unit.node for unit in regions.units if unit.weight is not None)
+        return cls(
+            tuple(value.name for value in regions.calibrated()),
+            {node.inputs[0].name: 1 if node.op_type.startswith("Conv") else -1 for node in weighted},
+            {value.name: regions.origin(value).name for value in regions.moved},
+            frozenset(unit.node.name for unit in regions.units),
+        )
 
 
 def find_regions(model: Model, target: Target, excluded: Collection[str] = ()) -> Regions:
