@@ -31,7 +31,6 @@ class Channels:
     """Means over the samples of each channel of a tensor: what rounded weights shift is known from them."""
 
     sums: Array
-    squares: Array
     count: int
     """Values that were added in each channel."""
 
@@ -39,11 +38,6 @@ class Channels:
     def means(self) -> Array:
         """The mean of each channel."""
         return self.sums / max(self.count, 1)
-
-    @property
-    def mean_squares(self) -> Array:
-        """The mean square of each channel."""
-        return self.squares / max(self.count, 1)
 
 
 @dataclass
@@ -70,11 +64,7 @@ class Calibration:
             )
         counts = {name: one.merged(other.counts[name]) for name, one in self.counts.items() if name in other.counts}
         channels = {
-            name: Channels(
-                one.sums + other.channels[name].sums,
-                one.squares + other.channels[name].squares,
-                one.count + other.channels[name].count,
-            )
+            name: Channels(one.sums + other.channels[name].sums, one.count + other.channels[name].count)
             for name, one in self.channels.items()
             if name in other.channels
         }
@@ -103,10 +93,7 @@ class Calibration:
             "samples": self.samples,
             "synthetic": self.synthetic,
             "tensors": {name: one.to_json() for name, one in self.counts.items()},
-            "channels": {
-                name: {"sums": one.sums.tolist(), "squares": one.squares.tolist(), "count": one.count}
-                for name, one in self.channels.items()
-            },
+            "channels": {name: {"sums": one.sums.tolist(), "count": one.count} for name, one in self.channels.items()},
         }
         path.write_text(json.dumps(kept))
 
@@ -121,10 +108,7 @@ class Calibration:
             kept = json.loads(path.read_text())
             return cls(
                 {name: Counts.from_json(one) for name, one in kept["tensors"].items()},
-                {
-                    name: Channels(np.array(one["sums"]), np.array(one["squares"]), int(one["count"]))
-                    for name, one in kept["channels"].items()
-                },
+                {name: Channels(np.array(one["sums"]), int(one["count"])) for name, one in kept["channels"].items()},
                 int(kept["samples"]),
                 str(kept["model"]),
                 bool(kept["synthetic"]),
@@ -218,10 +202,9 @@ def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> Non
     else:
         rows = array.reshape(-1, count)[::step].T
     sums = rows.sum(axis=1, dtype=np.float64)
-    own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), np.zeros(sums.shape), 0))
+    own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), 0))
     if own.sums.shape == sums.shape:
         own.sums += sums
-        own.squares += np.einsum("ij,ij->i", rows, rows)
         own.count += rows.shape[1]
 
 
