@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deploykit.inspection import inspect
     from deploykit.listing import plugins
     from deploykit.optimization import Optimization, optimize
+    from deploykit.optimization.calibration import calibrate
     from deploykit.optimization.quantizing import quantize
     from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
@@ -36,6 +37,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "bench",
+    "calibrate",
     "convert",
     "doctor",
     "inspect",
@@ -57,6 +59,7 @@ _PLACES = {
     "Verdict": ("deploykit.validation", "Verdict"),
     "Verification": ("deploykit.sealing", "Verification"),
     "bench": ("deploykit.benchmarking", "bench"),
+    "calibrate": ("deploykit.optimization.calibration", "calibrate"),
     "convert": ("deploykit.conversion", "convert"),
     "doctor": ("deploykit.examination", "examine"),
     "inspect": ("deploykit.inspection", "inspect"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploykit.inspection import Inspection
     from deploykit.listing import Listed
     from deploykit.optimization import Optimization
+    from deploykit.optimization.calibration import Calibrated
     from deploykit.sealing import Seal, Verification
     from deploykit.validation.verdict import Check, Verdict
 
@@ -110,6 +111,13 @@ def show_optimization(made: "Optimization") -> None:
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
     files = ", ".join(f"{file} ({_bytes(file.stat().st_size)})" for file in made.files)
     _facts([("wrote", f"{files}, {after.nodes} nodes"), ("time", spent)])
+
+
+def show_calibration(made: "Calibrated") -> None:
+    """Print what the ranges are from."""
+    origin = ", ".join(map(str, made.merged)) if made.model is None else str(made.model)
+    _facts([("from", origin), ("ranges", f"of {made.tensors} tensors on {made.samples} samples")])
+    _facts([*(("note", note) for note in made.notes), ("wrote", f"{made.path} ({_bytes(made.path.stat().st_size)})")])
 
 
 def _floor(verdict: "Verdict") -> str:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import deploykit
@@ -95,3 +96,43 @@ def test_a_calibration_can_be_saved_and_used_again(folder: Path) -> None:
     assert again.code == 0, again.err
     figures = [one.json["verdict"]["checks"][0]["value"] for one in (first, again)]
     assert figures[0] == figures[1]
+
+
+def test_parts_of_the_data_are_calibrated_apart_and_merged(folder: Path) -> None:
+    with np.load(folder / "digits_val.npz") as file:
+        x = file["x"]
+    np.savez(folder / "a.npz", x=x[:200])
+    np.savez(folder / "b.npz", x=x[200:])
+    for part in "ab":
+        ran = command("calibrate", "digits.onnx", "--data", f"{part}.npz", "-o", f"{part}.json", cwd=folder)
+        assert ran.code == 0, ran.err
+    ran = command("calibrate", "--merge", "a.json", "b.json", "-o", "all.json", "--json", cwd=folder)
+    assert (ran.code, ran.json["samples"]) == (0, 360), ran.err
+    whole = command("calibrate", "digits.onnx", *DATA, "-o", "whole.json", cwd=folder)
+    assert whole.code == 0, whole.err
+    kept = [json.loads((folder / name).read_text()) for name in ("all.json", "whole.json")]
+    for name, one in kept[0]["tensors"].items():
+        other = kept[1]["tensors"][name]
+        assert (one["lowest"], one["highest"]) == (other["lowest"], other["highest"])
+        assert dict(zip(one["bins"], one["counts"], strict=True)) == dict(
+            zip(other["bins"], other["counts"], strict=True)
+        )
+    used = ("--calibration", "all.json", *DATA, "--allow-undecided", "--keep-slower")
+    ran = command("quantize", "digits.onnx", "--int8", *used, cwd=folder)
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digits.onnx"], "nothing to calibrate with"),
+        (["digits.onnx", "digits.onnx", *DATA], "one model is calibrated"),
+        (["--merge", "a.json"], "one file of several"),
+        (["--merge", "digits.onnx", "digits.onnx"], "is no calibration"),
+        (["--merge", "none.json", "none.json"], "can't read"),
+        (["digits.onnx", *DATA, "--target", "gpu"], "there is no target 'gpu'"),
+    ],
+)
+def test_what_can_not_be_calibrated_is_said(folder: Path, arguments: list[str], said: str) -> None:
+    ran = command("calibrate", *arguments, cwd=folder)
+    assert (ran.code, said in ran.err) == (2, True), ran.err

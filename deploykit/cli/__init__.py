@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 import deploykit
-from deploykit.cli import bench, convert, doctor, exits, inspect, listing, optimize, quantize, seal, validate, verify
+from deploykit.cli import (
+    bench,
+    calibrate,
+    convert,
+    doctor,
+    exits,
+    inspect,
+    listing,
+    optimize,
+    quantize,
+    seal,
+    validate,
+    verify,
+)
 
 app = typer.Typer(
     name="deploykit",
@@ -30,6 +43,7 @@ def _root(
 
 app.command("convert")(convert.command)
 app.command("optimize")(optimize.command)
+app.command("calibrate")(calibrate.command)
 app.command("quantize")(quantize.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)

@@ -6,16 +6,20 @@ back in the order of effect over the arithmetic that they save, one, two, four a
 budget; and halfway back, while it still does.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from deploykit.errors import UsageError, nearest
 from deploykit.passes import Layer, Work
-from deploykit.quantization.regions import Model, constant
 from deploykit.quantization.sensitivity import Effect, Switchable, effects
 from deploykit.quantization.targets import WEIGHTED
+from deploykit.quantization.weighted import Model, constant
 from deploykit.validation.verdict import Verdict
 
 
@@ -36,7 +40,8 @@ class Candidate:
 class Guard:
     """The search for the fastest file that keeps the budget."""
 
-    source: Path
+    read: Callable[[], Model]
+    """Reads the model in float."""
     prepare: Callable[[Model], list[Switchable]]
     """Adds to the model what each layer reads once it is rounded."""
     work: Work
@@ -45,62 +50,90 @@ class Guard:
     """Writes the candidate with these nodes in float."""
     alone: dict[str, float] = field(default_factory=dict)
     """SQNR in dB at the outputs with only this node in integers, by name; empty where nothing had to be given back."""
-    _given_back: int = 0
-    _late: bool = False
+    _order: list[str] = field(default_factory=list)
+    """The layers, in the order in which they are given back."""
+    _too_few: int = 0
+    """So many given back still missed the budget."""
+    _enough: int | None = None
+    """So many kept it; None while none did."""
+    _remarks: list[str] = field(default_factory=list)
+    _until: float = np.inf
 
     def search(self, kept: frozenset[str]) -> Candidate:
-        """Find the candidate with the fewest layers in float that keeps the budget; where none does, the best.
+        """Find the candidate with the fewest layers in float that keeps the budget; where none does, the last tried.
+
+        Ctrl-C ends the search once some candidate keeps the budget, and the best of these is given.
 
         Args:
             kept: names of nodes that stay in float anyway.
         """
-        until = time.monotonic() + self.seconds
-        first = self.write(kept)
-        if self._good(first):
-            return first
-        ranked = effects(self.source, self.prepare, self.work.calls(), self.work.step)
-        self.alone = {one.name: one.sqnr for one in ranked}
-        order = [one.name for one in sorted(ranked, key=_worth, reverse=True)]
-        failing, passing, best = self._doubled(kept, order, until)
-        if passing is None:
-            self._given_back = len(order)
+        self._until = time.monotonic() + self.seconds
+        best = self.write(kept)
+        if self._good(best):
             return best
-        while passing - failing > 1 and time.monotonic() < until:
-            count = (passing + failing) // 2
-            self.work.step(f"is it enough to have {count} of {len(order)} layers in float?")
-            tried = self.write(kept | set(order[:count]))
-            if self._good(tried):
-                best, passing = tried, count
-            else:
-                failing = count
-        self._given_back = passing
+        self._order = self._ranked()
+        try:
+            while (count := self._next()) is not None:
+                self.work.step(f"the budget is missed: with {count} of {len(self._order)} layers in float?")
+                best = self._better(best, self.write(kept | set(self._order[:count])), count)
+        except KeyboardInterrupt:
+            if self._enough is None:
+                raise
+            self._remarks.append("interrupted: fewer might be enough")
         return best
 
-    def _doubled(self, kept: frozenset[str], order: list[str], until: float) -> tuple[int, int | None, Candidate]:
-        """Give back ever more layers; tell how many were too few, how many enough, and what that made."""
-        failing, count = 0, 1
-        while True:
-            self.work.step(f"the budget is missed: {count} of {len(order)} layers back to float")
-            tried = self.write(kept | set(order[:count]))
-            if self._good(tried):
-                return failing, count, tried
-            failing = count
-            self._late = time.monotonic() > until
-            # With all of them in float nothing would be left to do.
-            if self._late or count >= len(order) - 1:
-                return failing, None, tried
-            count = min(2 * count, len(order) - 1)
+    def _next(self) -> int | None:
+        """Say how many layers to try in float: ever more until it is enough, then halfway back; None at the end."""
+        if self._enough is not None:
+            count = (self._enough + self._too_few) // 2
+            done = count == self._too_few
+        else:  # with all of them in float nothing would be left to do
+            count = min(max(1, 2 * self._too_few), len(self._order) - 1)
+            done = count <= self._too_few
+        if not done and self._too_few and time.monotonic() > self._until:
+            self._remarks.append("the time for the search was over: give it more with --time-budget")
+            done = True
+        return None if done else count
+
+    def _better(self, best: Candidate, tried: Candidate, count: int) -> Candidate:
+        """Keep what was tried, or what there was; the file of the other is removed."""
+        good = self._good(tried)
+        if good:
+            self._enough = count
+        else:
+            self._too_few = count
+        keep, drop = (tried, best) if good or self._enough is None else (best, tried)
+        shutil.rmtree(drop.path.parent, ignore_errors=True)
+        return keep
+
+    def _ranked(self) -> list[str]:
+        """Name the layers, what harms most over what it saves first; those that there was no time for come last."""
+        model = self.read()
+        layers = self.prepare(model)
+        found = list[Effect]()
+        with closing(effects(model, layers, self.work.calls(), self.work.step)) as measured:
+            for one in measured:
+                found.append(one)
+                if time.monotonic() > self._until:
+                    break
+        self.alone = {one.name: one.sqnr for one in found}
+        rest = (layer.node.name for layer in layers if layer.node.name not in self.alone)
+        return [*(one.name for one in sorted(found, key=_worth, reverse=True)), *rest]
 
     def _good(self, candidate: Candidate) -> bool:
         verdict: Verdict = self.work.judge(candidate.path)
+        self._remarks += [f"a file did not load: {one.why}" for one in verdict.failures if one.what == "load"]
         return verdict.passed or verdict.undecided
 
     def said(self) -> list[str]:
         """Say what was given back."""
-        if not self.alone:
+        if not self._order:
             return []
-        told = f"{self._given_back} of {len(self.alone)} layers went back to float, to keep the budget"
-        return [told + ("; the time for it was over" if self._late else "")]
+        total = len(self._order)
+        if self._enough is None:
+            missed = f"the budget is missed even with {self._too_few} of {total} layers in float"
+            return [missed, *self._remarks]
+        return [f"{self._enough} of {total} layers went back to float, to keep the budget", *self._remarks]
 
 
 def _worth(one: Effect) -> float:

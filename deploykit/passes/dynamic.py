@@ -8,10 +8,9 @@ from typing import ClassVar
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.quantization.reading import read
 from deploykit.quantization.running import at_run_time, find_products, place_products
 from deploykit.quantization.targets import Target, target_of
-
-_OPSET = 13
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,8 @@ class Dynamic(Pass):
 
     def apply(self, source: Path, work: Work) -> Applied:
         """Write the products in integers, and give back to float what harms most while the budget is missed."""
-        from deploykit.onnx_io import load
-
         target = target_of(self.target)
-        model = load(source)
+        model = read(source)
         nodes_named(model, self.keep, source)
         products, left = find_products(model, target, self.keep)
         if not products:
@@ -55,9 +52,9 @@ class Dynamic(Pass):
         names = frozenset(one.node.name for one in products)
         prepare = partial(at_run_time, target=target, names=names)
         write = partial(_write, source, target, work)
-        guard = Guard(source, prepare, work, self.time_budget, write)
+        guard = Guard(partial(read, source), prepare, work, self.time_budget, write)
         best = guard.search(frozenset(self.keep))
-        layers = tuple(layers_of(load(source), best, None, guard.alone))
+        layers = tuple(layers_of(guard.read(), best, None, guard.alone))
         int8 = sum(layer.fate == "int8" for layer in layers)
         return Applied(
             best.path,
@@ -68,11 +65,7 @@ class Dynamic(Pass):
 
 
 def _write(source: Path, target: Target, work: Work, excluded: frozenset[str]) -> Candidate:
-    from deploykit.onnx_io import load, set_versions
-
-    model = load(source)
-    if model.opset_imports.get("", 0) < _OPSET:
-        set_versions(model, ir=max(model.ir_version, 7), opset=_OPSET)
+    model = read(source)
     products, left = find_products(model, target, excluded)
     chosen = frozenset(one.node.name for one in products)
     place_products(model, products, target)

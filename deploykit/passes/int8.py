@@ -8,16 +8,14 @@ from typing import ClassVar
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
-from deploykit.quantization.calibrating import Calibration, calibrate
+from deploykit.quantization.calibrating import Calibration, calibrate, fingerprint
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
 from deploykit.quantization.ranges import Choice, check_method, choose
-from deploykit.quantization.regions import Regions, find_regions
+from deploykit.quantization.reading import read
+from deploykit.quantization.regions import Named, Regions, find_regions
 from deploykit.quantization.stand_ins import calibrated
 from deploykit.quantization.targets import Target, target_of
-
-_OPSET = 13
-"""The oldest in which QuantizeLinear has a scale for each channel."""
 
 
 @dataclass(frozen=True)
@@ -57,44 +55,39 @@ class Int8(Pass):
 
     def apply(self, source: Path, work: Work) -> Applied:
         """Calibrate, write the graph in integers, and give back to float what harms most while the budget is missed."""
-        from deploykit.onnx_io import load
-
         target = target_of(self.target)
-        model = load(source)
+        model = read(source, target)
         nodes_named(model, self.keep, source)
         regions = find_regions(model, target, self.keep)
         if not any(unit.weight is not None for unit in regions.units):
             raise _nothing(source, target, regions)
-        calibration = self._calibrated(source, regions, work)
+        named = Named.of(regions)
+        del model, regions  # its weights would stay in memory while it runs
+        calibration = self._calibrated(source, named, work)
         choices = {
             name: choose(counts, levels=target.activation_levels, symmetric=target.symmetric, method=self.method)
             for name, counts in calibration.counts.items()
         }
-        writer = _Writer(source, target, _numbers(regions, choices, calibration), work)
-        chosen = frozenset(unit.node.name for unit in regions.units)
-        prepare = partial(calibrated, target=target, numbers=writer.numbers, names=chosen)
-        guard = Guard(source, prepare, work, self.time_budget, writer.write)
+        writer = _Writer(source, target, _numbers(named, choices, calibration), work)
+        prepare = partial(calibrated, target=target, numbers=writer.numbers, names=named.nodes)
+        guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write)
         best = guard.search(frozenset(self.keep))
         return self._applied(best, target, guard, choices, calibration)
 
-    def _calibrated(self, source: Path, regions: Regions, work: Work) -> Calibration:
+    def _calibrated(self, source: Path, named: Named, work: Work) -> Calibration:
+        model = fingerprint(read(source))
         if self.calibration:
             found = Calibration.read(Path(self.calibration))
-            missing = [value.name for value in regions.calibrated() if value.name not in found.counts]
-            if missing:
+            missing = [name for name in named.calibrated if name not in found.counts]
+            if missing or found.model != model:
+                why = f"says nothing of the tensor '{missing[0]}'" if missing else "was taken from another model"
                 raise UsageError(
-                    f"{self.calibration} says nothing of the tensor '{missing[0]}'",
-                    fix="calibrate with this model and this target: --data calib.npz",
+                    f"{self.calibration} {why}", fix="calibrate with this model and this target: --data calib.npz"
                 )
         else:
-            channels = {
-                unit.node.inputs[0].name: 1 if unit.node.op_type.startswith("Conv") else -1
-                for unit in regions.units
-                if unit.weight is not None
-            }
-            names = [value.name for value in regions.calibrated()]
-            found = calibrate(source, names, channels, work.calls, work.folder, work.step)
-            found.synthetic = work.made_up
+            graph = read(source, target_of(self.target))
+            found = calibrate(graph, named.calibrated, named.channels, work.calls, work.folder, work.step)
+            found.synthetic, found.model = work.made_up, model
         if self.save_calibration:
             found.write(Path(self.save_calibration))
         return found
@@ -102,13 +95,11 @@ class Int8(Pass):
     def _applied(
         self, best: Candidate, target: Target, guard: Guard, choices: dict[str, Choice], calibration: Calibration
     ) -> Applied:
-        from deploykit.onnx_io import load
-
         methods: dict[str, int] = {}
         for choice in choices.values():
             methods[choice.method] = methods.get(choice.method, 0) + 1
         ran = in_integers(best.path) if target.name.startswith("cpu") else None
-        layers = tuple(layers_of(load(guard.source), best, ran, guard.alone))
+        layers = tuple(layers_of(guard.read(), best, ran, guard.alone))
         int8 = sum(layer.fate == "int8" for layer in layers)
         used = ", ".join(f"{name} {count}" for name, count in sorted(methods.items(), key=lambda one: -one[1]))
         notes = [
@@ -132,11 +123,7 @@ class _Writer:
 
     def write(self, excluded: frozenset[str]) -> Candidate:
         """Write the model with all but some nodes in integers."""
-        from deploykit.onnx_io import load, set_versions
-
-        model = load(self.source)
-        if model.opset_imports.get("", 0) < _OPSET:
-            set_versions(model, ir=max(model.ir_version, 7), opset=_OPSET)
+        model = read(self.source, self.target)
         regions = find_regions(model, self.target, excluded)
         place(model, regions, self.target, self.numbers)
         path = self.work.write(model)
@@ -144,12 +131,11 @@ class _Writer:
         return Candidate(path, excluded, chosen, regions.left)
 
 
-def _numbers(regions: Regions, choices: dict[str, Choice], calibration: Calibration) -> Numbers:
+def _numbers(named: Named, choices: dict[str, Choice], calibration: Calibration) -> Numbers:
     """Lay out what stands for every tensor: of one that was only moved about, what stands for its origin."""
     grids = {name: choice.grid for name, choice in choices.items()}
-    for node in regions.movers:
-        origin = regions.origin(node.outputs[0]).name
-        grids.setdefault(node.outputs[0].name, grids[origin])
+    for name, origin in named.origins.items():
+        grids.setdefault(name, grids[origin])
     return Numbers(grids, calibration.channels)
 
 

@@ -9,6 +9,7 @@ from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
 from deploykit.quantization.blocks import blocks_stand_in, find_matrices, place_blocks
+from deploykit.quantization.reading import read
 from deploykit.quantization.targets import target_of
 
 _BLOCKS = (16, 32, 64, 128, 256)
@@ -41,9 +42,7 @@ class WeightOnly(Pass):
 
     def apply(self, source: Path, work: Work) -> Applied:
         """Write the weights in blocks, and give back to float what harms most while the budget is missed."""
-        from deploykit.onnx_io import load
-
-        model = load(source)
+        model = read(source)
         nodes_named(model, self.keep, source)
         nodes, left = find_matrices(model, target_of("cpu"), self.keep)
         if not nodes:
@@ -54,17 +53,15 @@ class WeightOnly(Pass):
             )
         names = frozenset(node.name for node in nodes)
         prepare = partial(blocks_stand_in, target=target_of("cpu"), names=names, bits=self.bits, block=self.block)
-        guard = Guard(source, prepare, work, self.time_budget, partial(self._write, source, work))
+        guard = Guard(partial(read, source), prepare, work, self.time_budget, partial(self._write, source, work))
         best = guard.search(frozenset(self.keep))
-        layers = tuple(layers_of(load(source), best, None, guard.alone))
+        layers = tuple(layers_of(guard.read(), best, None, guard.alone))
         done = sum(layer.fate == "int8" for layer in layers)
         words = f"{done} of {len(layers)} layers have weights of {self.bits} bits, in blocks of {self.block}"
         return Applied(best.path, words, tuple(guard.said()), layers)
 
     def _write(self, source: Path, work: Work, excluded: frozenset[str]) -> Candidate:
-        from deploykit.onnx_io import load
-
-        model = load(source)
+        model = read(source)
         nodes, left = find_matrices(model, target_of("cpu"), excluded)
         chosen = frozenset(node.name for node in nodes)
         place_blocks(model, nodes, self.bits, self.block)

@@ -4,11 +4,10 @@ from collections.abc import Collection
 
 import numpy as np
 
-from deploykit.quantization.regions import Model, Node, constant, hindrance, is_turned
 from deploykit.quantization.running import MICROSOFT
 from deploykit.quantization.sensitivity import Switchable
-from deploykit.quantization.stand_ins import kept
 from deploykit.quantization.targets import WEIGHTED, Target
+from deploykit.quantization.weighted import Model, Node, constant, hindrance, is_turned, kept
 from deploykit.tensors import Array
 
 _LEAST = 1 << 12

@@ -1,5 +1,7 @@
 """Run a model for its calibration: one pass over the samples, and nothing of them is kept but counts."""
 
+import gc
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +15,10 @@ from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError, UsageError
 from deploykit.quantization.counts import Counts
+from deploykit.quantization.weighted import Model
 from deploykit.tensors import Array
 
-_AT_ONCE = 1 << 25
+_AT_ONCE = 1 << 24
 """Values of all tensors looked at that a call may give."""
 
 
@@ -28,7 +31,6 @@ class Channels:
     """Means over the samples of each channel of a tensor: what rounded weights shift is known from them."""
 
     sums: Array
-    squares: Array
     count: int
     """Values that were added in each channel."""
 
@@ -36,11 +38,6 @@ class Channels:
     def means(self) -> Array:
         """The mean of each channel."""
         return self.sums / max(self.count, 1)
-
-    @property
-    def mean_squares(self) -> Array:
-        """The mean square of each channel."""
-        return self.squares / max(self.count, 1)
 
 
 @dataclass
@@ -50,8 +47,8 @@ class Calibration:
     counts: dict[str, Counts] = field(default_factory=dict)
     channels: dict[str, Channels] = field(default_factory=dict)
     samples: int = 0
-    models: list[str] = field(default_factory=list)
-    """sha256 of the model that it was taken from."""
+    model: str = ""
+    """What the model that it was taken from is known by: see ``fingerprint``."""
     synthetic: bool = False
     """Whether the samples were made up."""
 
@@ -61,22 +58,18 @@ class Calibration:
         Raises:
             UsageError: they are of other models.
         """
-        if self.models != other.models:
+        if self.model != other.model:
             raise UsageError(
                 "the calibrations are of different models", fix="merge those that were taken from the same file"
             )
         counts = {name: one.merged(other.counts[name]) for name, one in self.counts.items() if name in other.counts}
         channels = {
-            name: Channels(
-                one.sums + other.channels[name].sums,
-                one.squares + other.channels[name].squares,
-                one.count + other.channels[name].count,
-            )
+            name: Channels(one.sums + other.channels[name].sums, one.count + other.channels[name].count)
             for name, one in self.channels.items()
             if name in other.channels
         }
         made_up = self.synthetic or other.synthetic
-        return Calibration(counts, channels, self.samples + other.samples, self.models, made_up)
+        return Calibration(counts, channels, self.samples + other.samples, self.model, made_up)
 
     def health(self) -> Iterator[str]:
         """Say what the user should know of it."""
@@ -96,14 +89,11 @@ class Calibration:
         """Write it as JSON."""
         kept = {
             "deploykit": "calibration",
-            "models": self.models,
+            "model": self.model,
             "samples": self.samples,
             "synthetic": self.synthetic,
             "tensors": {name: one.to_json() for name, one in self.counts.items()},
-            "channels": {
-                name: {"sums": one.sums.tolist(), "squares": one.squares.tolist(), "count": one.count}
-                for name, one in self.channels.items()
-            },
+            "channels": {name: {"sums": one.sums.tolist(), "count": one.count} for name, one in self.channels.items()},
         }
         path.write_text(json.dumps(kept))
 
@@ -118,12 +108,9 @@ class Calibration:
             kept = json.loads(path.read_text())
             return cls(
                 {name: Counts.from_json(one) for name, one in kept["tensors"].items()},
-                {
-                    name: Channels(np.array(one["sums"]), np.array(one["squares"]), int(one["count"]))
-                    for name, one in kept["channels"].items()
-                },
+                {name: Channels(np.array(one["sums"]), int(one["count"])) for name, one in kept["channels"].items()},
                 int(kept["samples"]),
-                list(kept["models"]),
+                str(kept["model"]),
                 bool(kept["synthetic"]),
             )
         except OSError as error:
@@ -137,8 +124,21 @@ class Calibration:
             ) from error
 
 
+def fingerprint(model: Model) -> str:
+    """Give a sha256 of the nodes and weights of a graph, whatever is written about it in its metadata."""
+    whole = hashlib.sha256()
+    for node in model.graph.all_nodes():
+        names = [node.op_type, *(value.name if value is not None else "" for value in (*node.inputs, *node.outputs))]
+        whole.update("\0".join(names).encode())
+    for name, value in sorted(model.graph.initializers.items()):
+        whole.update(name.encode())
+        array = value.const_value.numpy()
+        whole.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
+    return whole.hexdigest()
+
+
 def calibrate(
-    source: Path,
+    model: Model,
     tensors: Sequence[str],
     channels: Mapping[str, int],
     calls: Callable[[], Iterable[Mapping[str, Array]]],
@@ -151,7 +151,7 @@ def calibrate(
     stays within a bound, whatever the number of samples.
 
     Args:
-        source: the ONNX file.
+        model: the graph; it is changed.
         tensors: names of what is counted: inputs, and results of nodes.
         channels: the axis of the channels of those whose means are wanted too.
         calls: gives inputs by name.
@@ -162,8 +162,10 @@ def calibrate(
         ModelError: the model does not run, or gives what is no number.
     """
     copy = folder / "calibrated.onnx"
-    _with_outputs(source, tensors, copy)
-    found = Calibration({name: Counts() for name in tensors}, models=[Artifact(source, Format.ONNX).sha256()])
+    _with_outputs(model, tensors, copy)
+    del model
+    gc.collect()  # a graph is cyclic, and its weights would stay beside those of the session
+    found = Calibration({name: Counts() for name in tensors})
     with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
         most = 1
         for call in calls():
@@ -172,9 +174,10 @@ def calibrate(
                 if isinstance(answer, ModelError):
                     raise answer
                 rows = _rows(part)
-                _count(found, channels, {**part, **answer})
-                found.samples += rows
                 most = max(1, _AT_ONCE * rows // max(sum(one.size for one in answer.values()), 1))
+                _count(found, channels, {**part, **answer})
+                del answer
+                found.samples += rows
                 step(f"calibrating: {found.samples} samples")
     copy.unlink(missing_ok=True)
     return found
@@ -199,10 +202,9 @@ def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> Non
     else:
         rows = array.reshape(-1, count)[::step].T
     sums = rows.sum(axis=1, dtype=np.float64)
-    own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), np.zeros(sums.shape), 0))
+    own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), 0))
     if own.sums.shape == sums.shape:
         own.sums += sums
-        own.squares += np.einsum("ij,ij->i", rows, rows)
         own.count += rows.shape[1]
 
 
@@ -221,13 +223,12 @@ def _rows(call: Mapping[str, Array]) -> int:
     return next((len(array) for array in call.values() if array.ndim), 1)
 
 
-def _with_outputs(source: Path, tensors: Iterable[str], copy: Path) -> None:
-    """Write a copy of a model that gives some of its tensors, and these alone."""
+def _with_outputs(model: Model, tensors: Iterable[str], copy: Path) -> None:
+    """Write a model so that it gives some of its tensors, and these alone."""
     import onnx_ir
 
-    from deploykit.onnx_io import load, save
+    from deploykit.onnx_io import save
 
-    model = load(source)
     values = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs.clear()
     for name in tensors:

@@ -7,12 +7,15 @@ import numpy as np
 
 from deploykit.quantization.calibrating import Channels
 from deploykit.quantization.ranges import Grid
-from deploykit.quantization.regions import Model, Node, Regions, Unit, Value, constant
+from deploykit.quantization.regions import Regions, Unit
 from deploykit.quantization.targets import Target
+from deploykit.quantization.weighted import Model, Node, Value, attribute, constant
 from deploykit.quantization.weights import rounded
 from deploykit.tensors import Array
 
 _LARGEST_BIAS = 2.0**30
+_INSIDE = ("Pad",)
+"""Operators that onnxruntime has kernels in integers for, but does not find between two pairs."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ def place(model: Model, regions: Regions, target: Target, numbers: Numbers) -> N
             writer.constant(unit.node, place_)
     for value in writer.tensors():
         writer.pair(value)
+    for node in regions.movers:
+        if node.op_type in _INSIDE:
+            writer.inside(node)
     RemoveUnusedNodesPass()(model)
 
 
@@ -71,7 +77,7 @@ class _Writer:
             if unit.rounded:
                 wanted[unit.end] = None
         for node in self.regions.movers:
-            wanted.update({node.inputs[0]: None, node.outputs[0]: None})
+            wanted.update(dict.fromkeys((node.inputs[0], *node.outputs)))
         return list(wanted)
 
     def pair(self, value: Value) -> None:
@@ -97,6 +103,22 @@ class _Writer:
             outputs[list(outputs).index(value)] = end
             value.name, end.name = f"{name}_float", name
         self._insert(value, [quantized, restored])
+
+    def inside(self, node: Node) -> None:
+        """Let a node between two pairs read the integers of the first; of the second its output takes the place."""
+        import onnx_ir
+
+        value = node.outputs[0]
+        (use,) = value.uses()
+        restored, quantized = node.inputs[0].producer(), use.node
+        zero = restored.inputs[2]
+        node.replace_input_with(0, restored.inputs[0])
+        if str(attribute(node, "mode", "constant")) == "constant":
+            node.resize_inputs(max(len(node.inputs), 3))
+            node.replace_input_with(2, zero)
+        onnx_ir.convenience.replace_all_uses_with(quantized.outputs[0], value)
+        value.type = onnx_ir.TensorType(zero.dtype)  # of its own: the restored tensor has the old one
+        self.model.graph.remove(quantized, safe=True)
 
     def _insert(self, value: Value, nodes: list[Node]) -> None:
         graph, maker = self.model.graph, value.producer()
@@ -151,9 +173,9 @@ class _Writer:
         bias = None if unit.bias is None else constant(node.inputs[unit.bias]).numpy().astype(np.float64)
         weight = constant(value).numpy()
         seen = self.numbers.channels.get(node.inputs[0].name)
-        mean, square = _against(weight, unit, None if seen is None else (seen.means, seen.mean_squares))
+        mean = None if seen is None else _against(weight, unit, seen.means)
         least = None if bias is None else np.abs(bias) / step / _LARGEST_BIAS
-        found = rounded(weight, unit.axis, self.target.weight_levels, square, least)
+        found = rounded(weight, unit.axis, self.target.weight_levels, least)
         name = f"{value.name}_quantized" if len(value.uses()) == 1 else f"{value.name}_{node.name}_quantized"
         scale = self._initializer(f"{name}_scale", found.scale)
         zero = self._initializer(f"{name}_zero_point", np.zeros(found.scale.shape, np.int8))
@@ -197,18 +219,16 @@ class _Writer:
         node.replace_input_with(place_, restored.outputs[0])
 
 
-def _against(weight: Array, unit: Unit, channels: tuple[Array, Array] | None) -> tuple[Array | None, Array | None]:
-    """Lay means and mean squares of the input's channels out, so that they are broadcast against the weight."""
-    if channels is None:
-        return None, None
+def _against(weight: Array, unit: Unit, means: Array) -> Array | None:
+    """Lay means of the input's channels out, so that they are broadcast against the weight."""
     inner = {"Conv": 1, "ConvTranspose": 0}.get(unit.node.op_type, 1 - unit.axis)
-    groups = unit.node.attributes["group"].value if "group" in unit.node.attributes else 1
-    if groups != 1 and len(channels[0]) == weight.shape[inner] * groups and inner == 1:
-        each = weight.shape[0] // groups
-        laid = [np.repeat(one.reshape(groups, -1), each, axis=0) for one in channels]
-        shape = (weight.shape[0], weight.shape[1], *[1] * (weight.ndim - 2))
-        return laid[0].reshape(shape), laid[1].reshape(shape)
-    if groups != 1 or len(channels[0]) != weight.shape[inner]:
-        return None, None
-    shape = tuple(-1 if one == inner else 1 for one in range(weight.ndim))
-    return channels[0].reshape(shape), channels[1].reshape(shape)
+    groups = attribute(unit.node, "group", 1)
+    shape = tuple(-1 if axis == inner else 1 for axis in range(weight.ndim))
+    if len(means) != weight.shape[inner] * (groups if inner == 1 else 1):
+        return None
+    if groups == 1:
+        return means.reshape(shape)
+    if unit.node.op_type != "Conv":
+        return None
+    laid = np.repeat(means.reshape(groups, -1), weight.shape[0] // groups, axis=0)
+    return laid.reshape(*laid.shape, *shape[2:])

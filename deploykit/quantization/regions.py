@@ -1,16 +1,22 @@
 """Which nodes of a graph are computed in integers for a target, and which tensors that makes integers."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Self
 
 from deploykit.quantization.targets import WEIGHTED, Target
-
-# onnx_ir is imported where it is used, so its types are Any in this package.
-Node = Any
-Value = Any
-Model = Any
+from deploykit.quantization.weighted import (
+    Model,
+    Node,
+    Value,
+    attribute,
+    bias_of,
+    constant,
+    hindrance,
+    is_float,
+    is_turned,
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,15 @@ class Regions:
     @cached_property
     def produced(self) -> set[Value]:
         """The tensors that come out of these nodes as integers."""
-        return {unit.end for unit in self.units if unit.rounded} | {node.outputs[0] for node in self.movers}
+        return {unit.end for unit in self.units if unit.rounded} | set(self.moved)
+
+    @cached_property
+    def moved(self) -> dict[Value, Value]:
+        """The tensors that come out of nodes that move integers about, and what went in."""
+        return {value: node.inputs[0] for node in self.movers for value in node.outputs}
 
     def calibrated(self) -> list[Value]:
         """List the tensors that need a range of their own, in the order of the graph."""
-        moved = {node.outputs[0] for node in self.movers}
         wanted: dict[Value, None] = {}
         for unit in self.units:
             wanted.update(dict.fromkeys(unit.node.inputs[place] for place in unit.activations))
@@ -57,14 +67,37 @@ class Regions:
                 wanted[unit.end] = None
         for node in self.movers:
             wanted[node.inputs[0]] = None
-        return [value for value in wanted if value not in moved]
+        return [value for value in wanted if value not in self.moved]
 
     def origin(self, value: Value) -> Value:
         """Give the tensor whose range a tensor has."""
-        moved = {node.outputs[0]: node.inputs[0] for node in self.movers}
-        while value in moved:
-            value = moved[value]
+        while value in self.moved:
+            value = self.moved[value]
         return value
+
+
+@dataclass(frozen=True)
+class Named:
+    """What regions need to know of tensors, by their names: the graph need not stay in memory for that."""
+
+    calibrated: tuple[str, ...]
+    channels: Mapping[str, int]
+    """The axis of the channels of the tensors that go into nodes with weights."""
+    origins: Mapping[str, str]
+    """Of a tensor that was only moved about: that whose range it has."""
+    nodes: frozenset[str]
+    """The nodes in integers."""
+
+    @classmethod
+    def of(cls, regions: Regions) -> Self:
+        """Take the names out of the graph."""
+        weighted = (unit.node for unit in regions.units if unit.weight is not None)
+        return cls(
+            tuple(value.name for value in regions.calibrated()),
+            {node.inputs[0].name: 1 if node.op_type.startswith("Conv") else -1 for node in weighted},
+            {value.name: regions.origin(value).name for value in regions.moved},
+            frozenset(unit.node.name for unit in regions.units),
+        )
 
 
 def find_regions(model: Model, target: Target, excluded: Collection[str] = ()) -> Regions:
@@ -87,24 +120,6 @@ def find_regions(model: Model, target: Target, excluded: Collection[str] = ()) -
     integers = {unit.node for unit in found.units} | set(found.movers)
     found.units = [_ended(unit, integers) for unit in found.units]
     return found
-
-
-def constant(value: Value) -> Any:
-    """Give the constant tensor behind a value, or None."""
-    import onnx_ir
-
-    return None if value is None else onnx_ir.convenience.get_const_tensor(value)
-
-
-def is_turned(node: Node) -> bool:
-    """Tell whether the weight of a product is [outputs, inputs]: a Gemm may have it so."""
-    return node.op_type == "Gemm" and bool(_attribute(node, "transB", 0))
-
-
-def _is_float(value: Value) -> bool:
-    import onnx_ir
-
-    return value is not None and value.dtype in (onnx_ir.DataType.FLOAT, None)
 
 
 def _weighted(
@@ -134,57 +149,7 @@ def _as_unit(node: Node, target: Target) -> tuple[str, Unit | None]:
     if constant(node.inputs[rule.weight]) is None:
         return "", Unit(node, (0, 1), end=end)
     axis = 0 if is_turned(node) else rule.axis
-    return "", Unit(node, (0,), weight=rule.weight, bias=_bias(node), axis=axis, end=end)
-
-
-def hindrance(node: Node, target: Target) -> str:
-    """Say why a node with weights can't be computed in integers; nothing where it can."""
-    why = next((words for words, applies in _HINDRANCES if applies(node, target)), "")
-    return why.format(target=target.name, op=node.op_type)
-
-
-def _bias(node: Node) -> int | None:
-    place = WEIGHTED[node.op_type].bias
-    return place if len(node.inputs) > place and node.inputs[place] is not None else None
-
-
-def _weight_of(node: Node) -> Any:
-    return constant(node.inputs[WEIGHTED[node.op_type].weight])
-
-
-_HINDRANCES: tuple[tuple[str, Callable[[Node, Target], bool]], ...] = (
-    ("{target} has no kernel in integers for {op}", lambda node, target: node.op_type not in target.weighted),
-    (
-        "it is not in float32",
-        lambda node, _: not all(map(_is_float, (node.inputs[0], node.inputs[1], node.outputs[0]))),
-    ),
-    (
-        "its weight is computed",
-        lambda node, target: _weight_of(node) is None and not (node.op_type == "MatMul" and target.two_activations),
-    ),
-    ("its first operand is constant", lambda node, _: constant(node.inputs[0]) is not None),
-    (
-        "its alpha, beta or transA is another than usual",
-        lambda node, _: node.op_type == "Gemm" and not _is_plain(node),
-    ),
-    (
-        "its weight has more than two axes",
-        lambda node, _: node.op_type == "MatMul" and _weight_of(node) is not None and len(_weight_of(node).shape) > 2,  # noqa: PLR2004
-    ),
-    (
-        "its bias is computed",
-        lambda node, _: (place := _bias(node)) is not None and constant(node.inputs[place]) is None,
-    ),
-)
-"""Why a node with weights stays in float: words, and whether they apply."""
-
-
-def _is_plain(node: Node) -> bool:
-    return (_attribute(node, "alpha", 1.0), _attribute(node, "beta", 1.0), _attribute(node, "transA", 0)) == (1, 1, 0)
-
-
-def _attribute(node: Node, name: str, usual: Any) -> Any:
-    return node.attributes[name].value if name in node.attributes else usual
+    return "", Unit(node, (0,), weight=rule.weight, bias=bias_of(node), axis=axis, end=end)
 
 
 def _folded(node: Node, target: Target) -> Value:
@@ -209,75 +174,79 @@ def _clips_above_zero(node: Node) -> bool:
 def _between(
     model: Model, target: Target, excluded: Collection[str], weighted: dict[Node, Unit]
 ) -> dict[Node, Unit | None]:
-    """Find what stands between nodes with weights: reads integers, and what it gives is read as integers.
+    """Find what stands between nodes with weights: all it reads is integers anyway, and what it gives is read as such.
 
     Returns:
         The nodes; a node that only moves integers about has no unit.
     """
-    forward = _reached(model, target, excluded, weighted)
+    fixed = {unit.end for unit in weighted.values()}
+    fixed |= {unit.node.inputs[place] for unit in weighted.values() for place in unit.activations}
+    found = _reached(model, target, excluded, fixed, weighted)
     while True:
-        integers = set(forward) | set(weighted)
-        idle = [node for node in forward if not _is_read(node, forward[node], integers)]
-        if not idle:
-            return forward
-        for node in idle:
-            del forward[node]
-        forward = {node: unit for node, unit in forward.items() if _is_fed(node, set(forward) | set(weighted))}
+        nodes = set(found) | set(weighted)
+        tensors = fixed.union(*(_ends(node, unit) for node, unit in found.items()))
+        useful = {
+            node: unit
+            for node, unit in found.items()
+            if _reads(node, unit) <= tensors and _is_read(_ends(node, unit), nodes)
+        }
+        if len(useful) == len(found):
+            return found
+        found = useful
 
 
 def _reached(
-    model: Model, target: Target, excluded: Collection[str], weighted: dict[Node, Unit]
+    model: Model, target: Target, excluded: Collection[str], fixed: set[Value], weighted: Collection[Node]
 ) -> dict[Node, Unit | None]:
-    produced = set[Value]()
+    tensors = set(fixed)
     found: dict[Node, Unit | None] = {}
     for node in model.graph:
-        if node in weighted:
-            produced.add(weighted[node].end)
-        elif node.name in excluded or node.domain not in ("", "ai.onnx") or not node.outputs:
+        if node in weighted or node.name in excluded or node.domain not in ("", "ai.onnx"):
             continue
-        elif node.op_type in target.movers and node.inputs and node.inputs[0] in produced and _moves(node):
-            found[node] = None
-            produced.add(node.outputs[0])
-        elif node.op_type in target.between and (unit := _joining(node, target, produced)) is not None:
+        moves = node.op_type in target.movers and _moves(node)
+        unit = _joining(node, target) if node.op_type in target.between else None
+        if (moves or unit is not None) and _reads(node, unit) <= tensors:
             found[node] = unit
-            produced.add(unit.end)
+            tensors.update(_ends(node, unit))
     return found
+
+
+def _reads(node: Node, unit: Unit | None) -> set[Value]:
+    """Give the tensors that a node would read as integers."""
+    return {node.inputs[place] for place in ((0,) if unit is None else unit.activations)}
 
 
 def _moves(node: Node) -> bool:
     """Tell whether a node only moves values about, so that integers come out as they went in."""
     if node.op_type == "Resize":
-        mode = _attribute(node, "mode", "nearest")
-        return str(mode) == "nearest"
-    return len(node.outputs) == 1
+        return str(attribute(node, "mode", "nearest")) == "nearest"
+    if node.op_type == "Pad":
+        return str(attribute(node, "mode", "constant")) != "constant" or pads_with_zero(node)
+    return node.op_type == "Split" or len(node.outputs) == 1
 
 
-def _joining(node: Node, target: Target, produced: set[Value]) -> Unit | None:
-    """Take a node that joins or changes integers, where at least one of its inputs is integers already."""
-    if node.op_type == "Split" or len(node.outputs) != 1 or not all(map(_is_float, node.inputs)):
+def pads_with_zero(node: Node) -> bool:
+    """Tell whether a Pad of the mode ``constant`` adds zeros, which are the zero point in integers."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004
+    given = constant(value)
+    return value is None or (given is not None and not given.numpy().any())
+
+
+def _joining(node: Node, target: Target) -> Unit | None:
+    """Take a node that joins or changes integers."""
+    if len(node.outputs) != 1 or not all(map(is_float, node.inputs)) or all(map(constant, node.inputs)):
         return None
     constants = tuple(place for place, value in enumerate(node.inputs) if constant(value) is not None)
     activations = tuple(place for place in range(len(node.inputs)) if place not in constants)
-    if not any(node.inputs[place] in produced for place in activations):
-        return None
     return Unit(node, activations, constants, end=_folded(node, target))
 
 
-def _is_fed(node: Node, integers: set[Node]) -> bool:
-    return any(value is not None and _maker(value) in integers for value in node.inputs)
+def _ends(node: Node, unit: Unit | None) -> tuple[Value, ...]:
+    return tuple(node.outputs) if unit is None else (unit.end,)
 
 
-def _maker(value: Value) -> Node:
-    """Give the node that makes a value; of an activation, that before it."""
-    node = value.producer()
-    if node is not None and node.op_type in ("Relu", "Clip"):
-        return node.inputs[0].producer()
-    return node
-
-
-def _is_read(node: Node, unit: Unit | None, integers: set[Node]) -> bool:
-    end = node.outputs[0] if unit is None else unit.end
-    return any(use.node in integers for use in end.uses())
+def _is_read(ends: tuple[Value, ...], integers: set[Node]) -> bool:
+    return any(use.node in integers for end in ends for use in end.uses())
 
 
 def _ended(unit: Unit, integers: set[Node]) -> Unit:

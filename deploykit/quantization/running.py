@@ -10,10 +10,9 @@ from functools import partial
 
 import numpy as np
 
-from deploykit.quantization.regions import Model, Node, Value, constant, hindrance, is_turned
 from deploykit.quantization.sensitivity import Switchable
-from deploykit.quantization.stand_ins import kept
 from deploykit.quantization.targets import WEIGHTED, Target
+from deploykit.quantization.weighted import Model, Node, Value, constant, hindrance, is_turned, kept
 from deploykit.quantization.weights import Rounded, rounded
 from deploykit.tensors import Array
 

@@ -5,7 +5,7 @@ they are after rounding. So the model is loaded once, and one inference tells th
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,7 @@ from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError
-from deploykit.quantization.regions import Model, Node, Value
+from deploykit.quantization.weighted import Model, Node, Value
 from deploykit.tensors import Array
 
 _ROWS = 8
@@ -52,23 +52,20 @@ class Effect:
 
 
 def effects(
-    source: Path, prepare: Callable[[Model], list[Switchable]], calls: Iterable[Mapping[str, Array]], step: Step
-) -> list[Effect]:
-    """Measure what rounding each layer does to the outputs, alone.
+    model: Model, layers: Sequence[Switchable], calls: Iterable[Mapping[str, Array]], step: Step
+) -> Generator[Effect]:
+    """Measure what rounding each layer does to the outputs, alone, one after the other.
 
     Args:
-        source: the model in float.
-        prepare: adds to it what the layers read once they are rounded.
+        model: the model in float; it is changed.
+        layers: its layers, with what they read once they are rounded, which is in the model already.
         calls: inputs by name; of the first call some rows are taken.
         step: takes a sentence about what goes on.
     """
-    from deploykit.onnx_io import load, save
+    from deploykit.onnx_io import save
 
-    model = load(source)
-    layers = prepare(model)
     for number, layer in enumerate(layers):
         _switch(model, layer, number)
-    found = []
     with ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deploykit-"))) / "switched.onnx"
         save(model, path)
@@ -79,8 +76,7 @@ def effects(
             for number, layer in enumerate(layers):
                 step(f"measuring the effect of layer {number + 1} of {len(layers)}")
                 noise = _noise(reference, _run(session, few, len(layers), number))
-                found.append(Effect(layer.node.name, noise, layer.work))
-    return found
+                yield Effect(layer.node.name, noise, layer.work)
 
 
 def _run(session: Any, call: Mapping[str, Array], count: int, only: int | None) -> Mapping[str, Array]:

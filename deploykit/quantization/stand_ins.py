@@ -6,11 +6,11 @@ import numpy as np
 
 from deploykit.quantization.placing import Numbers
 from deploykit.quantization.ranges import Grid
-from deploykit.quantization.regions import Model, Node, Unit, Value, constant, find_regions
+from deploykit.quantization.regions import Unit, find_regions
 from deploykit.quantization.sensitivity import Switchable
 from deploykit.quantization.targets import Target
+from deploykit.quantization.weighted import Model, Node, Value, constant, kept
 from deploykit.quantization.weights import rounded
-from deploykit.tensors import Array
 
 
 def calibrated(model: Model, target: Target, numbers: Numbers, names: Collection[str]) -> list[Switchable]:
@@ -31,16 +31,6 @@ def _unit(model: Model, unit: Unit, target: Target, numbers: Numbers) -> Switcha
         name = f"{unit.node.name}_rounded"
         found[unit.weight] = kept(model, name, rounded(weight, unit.axis, target.weight_levels).values)
     return Switchable(unit.node, found, work)
-
-
-def kept(model: Model, name: str, array: Array) -> Value:
-    """Add a constant to a graph."""
-    import onnx_ir
-
-    value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name))
-    value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
-    model.graph.register_initializer(value)
-    return value
 
 
 def _on_grid(model: Model, node: Node, value: Value, grid: Grid, target: Target) -> Value:

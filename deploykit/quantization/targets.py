@@ -20,6 +20,7 @@ WEIGHTED = {"Conv": Weighted(0), "ConvTranspose": Weighted(1), "MatMul": Weighte
 
 _MOVERS = frozenset(
     {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Resize", "Identity"}
+    | {"Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"}
 )
 
 
@@ -44,6 +45,8 @@ class Target:
     """Operators that vanish in the one before."""
     bias: bool = True
     """Whether biases are integers too."""
+    rewritten: frozenset[str] = frozenset({"ReduceMean"})
+    """Operators that have kernels in integers only in the words of another (``reading``)."""
     two_activations: bool = True
     """Whether a product of two activations is taken in integers."""
 
@@ -62,9 +65,9 @@ _FAST = frozenset({"AVX512-VNNI", "AVX-VNNI", "AMX-INT8", "ASIMD-DOT", "I8MM"})
 """Instruction sets whose sums of products of 8 bits do not saturate."""
 
 _CPU_WEIGHTED = frozenset({"Conv", "MatMul", "Gemm"})
-_CPU_BETWEEN = frozenset(
-    {"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Softmax", "Split"}
-)
+_CPU_BETWEEN = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
+_CPU_MOVERS = _MOVERS | {"Pad"}
+_CPU_REWRITTEN = frozenset({"ReduceMean", "ConvTranspose"})
 _TENSORRT_BETWEEN = frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"})
 
 TARGETS = {
@@ -76,7 +79,9 @@ TARGETS = {
             symmetric=False,
             weight_levels=254,
             weighted=_CPU_WEIGHTED,
-            between=_CPU_BETWEEN - {"Softmax"},
+            between=_CPU_BETWEEN,
+            movers=_CPU_MOVERS,
+            rewritten=_CPU_REWRITTEN,
         ),
         Target(
             "cpu-avx2",
@@ -84,7 +89,9 @@ TARGETS = {
             symmetric=False,
             weight_levels=126,
             weighted=_CPU_WEIGHTED,
-            between=_CPU_BETWEEN - {"Softmax"},
+            between=_CPU_BETWEEN,
+            movers=_CPU_MOVERS,
+            rewritten=_CPU_REWRITTEN,
         ),
         Target(
             "tensorrt",
@@ -101,7 +108,7 @@ TARGETS = {
             symmetric=False,
             weight_levels=254,
             weighted=_CPU_WEIGHTED | {"ConvTranspose"},
-            between=_CPU_BETWEEN - {"Softmax", "Sigmoid", "LeakyRelu"},
+            between=_CPU_BETWEEN - {"Sigmoid", "LeakyRelu"},
             bias=False,
         ),
     )

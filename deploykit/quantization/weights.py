@@ -34,29 +34,24 @@ class Rounded:
         return scale.reshape(shape)
 
 
-def rounded(
-    weight: Array, axis: int | None, levels: int, importance: Array | None = None, least: Array | None = None
-) -> Rounded:
+def rounded(weight: Array, axis: int | None, levels: int, least: Array | None = None) -> Rounded:
     """Round a weight to integers, each channel with the scale that makes its squared error least.
 
     Args:
         weight: float32.
         axis: that of the output channels; None for one scale for all.
         levels: steps of the integers, 254 for -127 to 127.
-        importance: how much an error counts, of a shape that is broadcast against the weight: the mean square of what
-            it is multiplied with.
         least: the smallest scale that each channel may have, so that its bias fits too.
     """
     most = levels // 2
     rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     rows = rows.astype(np.float32)
-    counts = _weights_of(weight, axis, importance)
     largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny * 2**20)
     best, lowest = largest / most, np.full((len(rows), 1), np.inf, np.float64)
     for shrink in _SHRINKS:
         scale = (largest * np.float32(shrink) / most).astype(np.float32)
         error = np.clip(np.rint(rows / scale), -most, most) * scale - rows
-        squared = (error**2 * counts).sum(axis=1, keepdims=True, dtype=np.float64)
+        squared = (error**2).sum(axis=1, keepdims=True, dtype=np.float64)
         best = np.where(squared < lowest, scale, best)
         lowest = np.minimum(squared, lowest)
     if least is not None:
@@ -66,10 +61,3 @@ def rounded(
         return Rounded(integers.reshape(weight.shape), best.reshape(()).astype(np.float32), None)
     moved = integers.reshape(np.moveaxis(weight, axis, 0).shape)
     return Rounded(np.ascontiguousarray(np.moveaxis(moved, 0, axis)), best.reshape(-1).astype(np.float32), axis)
-
-
-def _weights_of(weight: Array, axis: int | None, importance: Array | None) -> Array:
-    if importance is None:
-        return np.ones((1, 1), np.float32)
-    spread = np.broadcast_to(importance, weight.shape)
-    return spread.reshape(1, -1) if axis is None else np.moveaxis(spread, axis, 0).reshape(weight.shape[axis], -1)

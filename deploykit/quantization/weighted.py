@@ -1,0 +1,93 @@
+"""Nodes with weights: which of them a target can compute in integers, and why not the others."""
+
+from collections.abc import Callable
+from typing import Any
+
+from deploykit.quantization.targets import WEIGHTED, Target
+from deploykit.tensors import Array
+
+# onnx_ir is imported where it is used, so its types are Any in this package.
+Node = Any
+Value = Any
+Model = Any
+
+
+def constant(value: Value) -> Any:
+    """Give the constant tensor behind a value, or None."""
+    import onnx_ir
+
+    return None if value is None else onnx_ir.convenience.get_const_tensor(value)
+
+
+def kept(model: Model, name: str, array: Array) -> Value:
+    """Add a constant to a graph."""
+    import onnx_ir
+
+    value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name))
+    value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
+    model.graph.register_initializer(value)
+    return value
+
+
+def is_turned(node: Node) -> bool:
+    """Tell whether the weight of a product is [outputs, inputs]: a Gemm may have it so."""
+    return node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
+
+
+def is_float(value: Value) -> bool:
+    """Tell whether a value is float32, or of a type that the model does not say."""
+    import onnx_ir
+
+    return value is not None and value.dtype in (onnx_ir.DataType.FLOAT, None)
+
+
+def hindrance(node: Node, target: Target) -> str:
+    """Say why a node with weights can't be computed in integers; nothing where it can."""
+    why = next((words for words, applies in _HINDRANCES if applies(node, target)), "")
+    return why.format(target=target.name, op=node.op_type)
+
+
+def bias_of(node: Node) -> int | None:
+    """Give the place of a node's bias, or None."""
+    place = WEIGHTED[node.op_type].bias
+    return place if len(node.inputs) > place and node.inputs[place] is not None else None
+
+
+def _weight_of(node: Node) -> Any:
+    return constant(node.inputs[WEIGHTED[node.op_type].weight])
+
+
+_HINDRANCES: tuple[tuple[str, Callable[[Node, Target], bool]], ...] = (
+    ("{target} has no kernel in integers for {op}", lambda node, target: node.op_type not in target.weighted),
+    (
+        "it is not in float32",
+        lambda node, _: not all(map(is_float, (node.inputs[0], node.inputs[1], node.outputs[0]))),
+    ),
+    (
+        "its weight is computed",
+        lambda node, target: _weight_of(node) is None and not (node.op_type == "MatMul" and target.two_activations),
+    ),
+    ("its first operand is constant", lambda node, _: constant(node.inputs[0]) is not None),
+    (
+        "its alpha, beta or transA is another than usual",
+        lambda node, _: node.op_type == "Gemm" and not _is_plain(node),
+    ),
+    (
+        "its weight has more than two axes",
+        lambda node, _: node.op_type == "MatMul" and _weight_of(node) is not None and len(_weight_of(node).shape) > 2,  # noqa: PLR2004
+    ),
+    (
+        "its bias is computed",
+        lambda node, _: (place := bias_of(node)) is not None and constant(node.inputs[place]) is None,
+    ),
+)
+"""Why a node with weights stays in float: words, and whether they apply."""
+
+
+def _is_plain(node: Node) -> bool:
+    return (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0), attribute(node, "transA", 0)) == (1, 1, 0)
+
+
+def attribute(node: Node, name: str, usual: Any) -> Any:
+    """Give an attribute of a node, or what it usually is."""
+    return node.attributes[name].value if name in node.attributes else usual
