@@ -32,6 +32,9 @@ rational approximation, MlasComputeLogistic.) torch's errs in relation to its va
 _LARGE = 100 << 20
 """Bytes of a file from which its graph is worth collecting: of a small one that takes longer than the rest."""
 
+_WIDENING = ["ConstantFolding", "FuseFp16InitializerToFp32NodeTransformer"]
+"""Optimizations of onnxruntime that keep weights of 16 bits in float32 too, which takes three times as much."""
+
 _SIZES = (16, 32, 64, 128, 224, 256, 320, 384, 512, 640, 8, 1024, 16000)
 
 _MOVES = frozenset(
@@ -105,12 +108,14 @@ class OrtSession(Session):
 
         self.path = path
         self._loaded: dict[bool, Any] = {}
+        self._thrifty = False
         graph = load(path)
         _refuse_what_crashes(path, graph)
         own = signature(graph)
         self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
         self._rounding = {value.name: _SIGMOID_ERROR for value in graph.graph.outputs if _is_sigmoid(value)}
         self.tables = table_hashes(graph)
+        self._thrifty = _bytes_of_halves(graph) > _LARGE
         del graph
         self._session(optimized=True)
         self.versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}
@@ -169,9 +174,15 @@ class OrtSession(Session):
             options.log_severity_level = 4  # what matters is raised; the rest would stand in the user's terminal
             level = onnxruntime.GraphOptimizationLevel
             options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+            if self._thrifty:  # in the order of the file, a weight is widened when it is read, and then let go
+                options.enable_cpu_mem_arena = False
+                options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
             try:
                 self._loaded[optimized] = onnxruntime.InferenceSession(
-                    str(self.path), options, providers=["CPUExecutionProvider"]
+                    str(self.path),
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=_WIDENING if self._thrifty else [],
                 )
             except Exception as error:
                 raise ModelError(
@@ -192,6 +203,15 @@ class OrtSession(Session):
                 fix="give inputs that it takes: --input 'name:dtype[dims]' or --data samples.npz",
                 details=[f"on {shapes}", _said(error)],
             )
+
+
+def _bytes_of_halves(graph: Any) -> int:
+    """Say how much the weights of 16 bits take."""
+    import onnx_ir
+
+    halves = (onnx_ir.DataType.FLOAT16, onnx_ir.DataType.BFLOAT16)
+    weights = (value.const_value for one in graph.graphs() for value in one.initializers.values())
+    return sum(weight.nbytes for weight in weights if weight is not None and weight.dtype in halves)
 
 
 _TRIAL = "import sys, onnxruntime as ort; ort.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"

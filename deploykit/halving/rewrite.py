@@ -83,11 +83,20 @@ class Rewriting:
         if cast:
             import onnx_ir
 
-            first = next(iter(graph))
+            first = self._first_user(graph, value)
             users = [(user, place) for user, place in value.uses() if not self._reads_narrow(user, place)]
             wide = self._cast(value, onnx_ir.DataType.FLOAT, first)
             for user, place in users:
                 user.replace_input_with(place, wide)
+
+    @staticmethod
+    def _first_user(graph: Any, value: Any) -> Any:
+        """Find where a weight is first read: widened at the start, all of them would be there at once."""
+        users = {user for user, _ in value.uses()}
+        inside = {user for user in users if user.graph is graph}
+        return (
+            next((node for node in graph if node in inside), None) if len(inside) == len(users) else next(iter(graph))
+        )
 
     def _reads_narrow(self, user: Any, place: int) -> bool:
         number = self.graph.number.get(user)
