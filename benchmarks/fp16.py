@@ -78,10 +78,7 @@ def _child(job: str, *files: Path) -> dict[str, Any]:
 
 def _table(found: list[dict[str, Any]]) -> str:
     lines = [
-        (
-            "| file | size | rewriting s: ours, theirs | ranges s | peak MB: ours, theirs | casts: ours, theirs"
-            " | SQNR dB rounded: ours, theirs | TensorRT-RTX |"
-        ),
+        "| file | size | rewriting s | ranges s | peak MB | casts | SQNR dB, rounded | TensorRT-RTX |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in found:

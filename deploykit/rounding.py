@@ -119,11 +119,14 @@ def _emulate_ports(graph: Any, kinds: dict[Any, Half]) -> None:
     """Widen what comes in and what the weights are; inputs become float32 themselves and are rounded then."""
     import onnx_ir
 
-    first = next(iter(graph), None)
+    place = {node: number for number, node in enumerate(graph)}
     for value in (*graph.inputs, *graph.initializers.values()):
         half = kinds.get(value.dtype)
-        if half is None or first is None:
+        if half is None or not place:
             continue
+        # Where it is read: widened at the start, all weights would be there at once.
+        users = [user for user, _ in value.uses() if user in place]
+        first = min(users or place, key=place.__getitem__)
         own = value
         if value in graph.inputs:
             value.dtype = onnx_ir.DataType.FLOAT

@@ -32,6 +32,9 @@ rational approximation, MlasComputeLogistic.) torch's errs in relation to its va
 _LARGE = 100 << 20
 """Bytes of a file from which its graph is worth collecting: of a small one that takes longer than the rest."""
 
+_WIDENING = ["ConstantFolding", "FuseFp16InitializerToFp32NodeTransformer"]
+"""Optimizations of onnxruntime that keep weights of 16 bits in float32 too, which takes three times as much."""
+
 _SIZES = (16, 32, 64, 128, 224, 256, 320, 384, 512, 640, 8, 1024, 16000)
 
 _MOVES = frozenset(
@@ -105,12 +108,14 @@ class OrtSession(Session):
 
         self.path = path
         self._loaded: dict[bool, Any] = {}
+        self._thrifty = False
         graph = load(path)
         _refuse_what_crashes(path, graph)
         own = signature(graph)
         self.signature = Signature(_narrowed(path, own.inputs, inputs), own.outputs)
         self._rounding = {value.name: _SIGMOID_ERROR for value in graph.graph.outputs if _is_sigmoid(value)}
         self.tables = table_hashes(graph)
+        self._thrifty = _bytes_of_halves(graph) > _LARGE
         del graph
         self._session(optimized=True)
         self.versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}
@@ -163,7 +168,7 @@ class OrtSession(Session):
             self._loaded.clear()
             if self.path.stat().st_size > _LARGE:
                 gc.collect()
-            self._loaded[optimized] = inference_session(self.path, optimized=optimized)
+            self._loaded[optimized] = inference_session(self.path, optimized=optimized, thrifty=self._thrifty)
         return self._loaded[optimized]
 
     def _run(self, session: Any, case: Tensors) -> Answer:
@@ -174,13 +179,14 @@ class OrtSession(Session):
             return failed(self.path, case, error)
 
 
-def inference_session(path: Path, *, optimized: bool = True, threads: int = 0) -> Any:
+def inference_session(path: Path, *, optimized: bool = True, threads: int = 0, thrifty: bool = False) -> Any:
     """Load a file in onnxruntime itself.
 
     Args:
         path: the ONNX file.
         optimized: whether onnxruntime may change the graph.
         threads: how many may work on one operator; 0: one for each core.
+        thrifty: whether weights of 16 bits are widened where they are read, and not all at once.
 
     Raises:
         ModelError: onnxruntime refuses it.
@@ -194,8 +200,14 @@ def inference_session(path: Path, *, optimized: bool = True, threads: int = 0) -
     options.intra_op_num_threads = threads
     # Threads that wait in a busy loop for the next call would take the cores from another model that is timed.
     options.add_session_config_entry("session.force_spinning_stop", "1" if threads > 1 else "0")
+    if thrifty:  # in the order of the file, a weight is widened when it is read, and then let go
+        options.enable_cpu_mem_arena = False
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    left = _WIDENING if thrifty else []
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=left
+        )
     except Exception as error:
         raise ModelError(
             f"onnxruntime {onnxruntime.__version__} refuses {path.name}: {_said(error)}",
@@ -212,6 +224,15 @@ def failed(path: Path, case: Mapping[str, Array], error: Exception) -> ModelErro
         fix="give inputs that it takes: --input 'name:dtype[dims]' or --data samples.npz",
         details=[f"on {shapes}", _said(error)],
     )
+
+
+def _bytes_of_halves(graph: Any) -> int:
+    """Say how much the weights of 16 bits take."""
+    import onnx_ir
+
+    halves = (onnx_ir.DataType.FLOAT16, onnx_ir.DataType.BFLOAT16)
+    weights = (value.const_value for one in graph.graphs() for value in one.initializers.values())
+    return sum(weight.nbytes for weight in weights if weight is not None and weight.dtype in halves)
 
 
 _TRIAL = "import sys, onnxruntime as ort; ort.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"

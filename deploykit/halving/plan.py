@@ -47,7 +47,7 @@ _SQUARING = frozenset(
         "MeanVarianceNormalization",
     ]
 )
-_PRODUCTS = frozenset(["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"])
+PRODUCTS = frozenset(["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"])
 
 _CAST, _NODE = 100, 7
 """What a cast costs, and a node of little work in float32, where a graph is cut in two."""
@@ -183,7 +183,7 @@ def _climb(graph: Graph, number: int, ranges: Ranges) -> Iterator[int]:
         for value in graph.nodes[ahead.pop()].inputs:
             node = value.producer() if is_float(value) else None
             above = None if node is None else graph.number.get(node)
-            if node is None or above is None or above in seen or (node.op_type in _PRODUCTS and not _outer(node)):
+            if node is None or above is None or above in seen or (node.op_type in PRODUCTS and not _outer(node)):
                 continue
             if node.op_type not in MOVES and ranges.largest.get(value.name, 0.0) <= FINE:
                 continue
@@ -219,7 +219,7 @@ def _pulled(graph: Graph, together: list[set[int]], free: Collection[int]) -> se
     }
     cut = Cut()
     for one in free:
-        heavy = graph.nodes[one].op_type in _PRODUCTS
+        heavy = graph.nodes[one].op_type in PRODUCTS
         cut.prefer_here(home[one], _CAST * _NODE if heavy else _NODE)
     for value, giver, takers in _tensors(graph):
         origin = whole if giver is None else point.get(giver, whole)

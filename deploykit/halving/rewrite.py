@@ -20,8 +20,8 @@ class Rewriting:
 
     graph: Graph
     plan: Plan
-    whole: frozenset[str] = frozenset()
-    """Weights that are kept in float32 in the file too, where float32 is what reads them."""
+    whole: frozenset[str] | None = frozenset()
+    """Weights that are kept in float32 in the file too, where float32 is what reads them; None for all of them."""
     ports: bool = False
     """Whether the inputs and outputs of the model become 16 bits wide too."""
     casts: dict[tuple[Any, Any], Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Rewriting:
         if self.ports:
             self._settle_inputs()
         for body in self.graph.model.graphs():
-            if body is not graph:
+            if body is not graph and self.whole is not None:
                 self._store_weights(body)
 
     def _readers(self) -> tuple[set[Any], set[Any]]:
@@ -74,7 +74,7 @@ class Rewriting:
     def _is_stored(self, value: Any) -> bool:
         """Tell whether a weight that only float32 reads is 16 bits wide in the file, and cast when it is loaded."""
         fit = self.plan.fits.get(value.name)
-        large = value.const_value.size > SMALL and value.name not in self.whole
+        large = value.const_value.size > SMALL and self.whole is not None and value.name not in self.whole
         return large and fit is not None and fit.fits(self.graph.half) and not fit.mask
 
     def _store(self, graph: Any, value: Any, *, cast: bool) -> None:
@@ -83,11 +83,20 @@ class Rewriting:
         if cast:
             import onnx_ir
 
-            first = next(iter(graph))
+            first = self._first_user(graph, value)
             users = [(user, place) for user, place in value.uses() if not self._reads_narrow(user, place)]
             wide = self._cast(value, onnx_ir.DataType.FLOAT, first)
             for user, place in users:
                 user.replace_input_with(place, wide)
+
+    @staticmethod
+    def _first_user(graph: Any, value: Any) -> Any:
+        """Find where a weight is first read: widened at the start, all of them would be there at once."""
+        users = {user for user, _ in value.uses()}
+        inside = {user for user in users if user.graph is graph}
+        return (
+            next((node for node in graph if node in inside), None) if len(inside) == len(users) else next(iter(graph))
+        )
 
     def _reads_narrow(self, user: Any, place: int) -> bool:
         number = self.graph.number.get(user)
