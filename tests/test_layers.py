@@ -13,6 +13,7 @@ LAYERS = (
     ("console",),
     ("conversion", "optimization", "inspection", "examination", "listing", "reporting", "sealing"),
     ("exporters", "passes"),
+    ("rewrites",),
     ("validation",),
     ("backends", "metrics"),
     ("promotion", "recording"),

@@ -43,7 +43,7 @@ class Optimization:
     """Of the last stage, which is the file that was written."""
     notes: tuple[str, ...]
     seconds: dict[str, float]
-    """golden, then each pass with its proof by name, and save."""
+    """golden, each pass by its name, all that was proved, and save."""
 
 
 def optimize(
@@ -80,12 +80,11 @@ def optimize(
     with staging(target.parent) as stage:
         evidence = evidence_of(source, asked, Size(stage.folder / "evidence", samples, seed), step)
         clock.lap("golden")
-        run = Chain(source, target, stage, evidence, step)
+        run = Chain(source, target, stage, evidence, step, clock)
         path, stages = source.path, list[Stage]()
         for number, one in enumerate(chain):
             path, done = run.applied(one, path, stage.folder / str(number))
             stages.append(done)
-            clock.lap(done.applied.partition(":")[0])
         files = run.promoted(path)
         clock.lap("save")
     notes = evidence.notes

@@ -9,6 +9,7 @@ from typing import Any
 
 from deploykit.artifact import Artifact, Staging, sha256
 from deploykit.child import Step
+from deploykit.clock import Clock
 from deploykit.errors import NotEquivalent
 from deploykit.optimization.evidence import Evidence
 from deploykit.passes import Applied, Pass, Work
@@ -58,20 +59,26 @@ class Chain:
     stage: Staging
     evidence: Evidence
     step: Step
+    clock: Clock
+    """Has a lap for each pass, by name, and one for all proofs."""
 
     def applied(self, one: Pass, path: Path, folder: Path) -> tuple[Path, Stage]:
         """Apply a pass in a folder of its own, and prove what it made."""
         own = folder / "own"
         own.mkdir(parents=True)
         written = _Written(folder, self.target.name, partial(self._lineage, one))
-        judge = _Judged(partial(self.evidence.judge, target=self.target))
+        judge = _Judged(
+            partial(self.evidence.judge, target=self.target), partial(self.clock.lap, name_of(one)), self.clock
+        )
         self.step(f"{name_of(one)}: {path.name}")
         made = one.apply(path, Work(self.evidence.calls, written.write, judge, own, self.step))
         self.step(f"proving {self.target.name} after {name_of(one)}")
         verdict = judge(made.path)
         if not verdict.passed:
             raise self._broken(one, path, made, verdict)
-        return made.path, Stage(spelled(one), made.done, made.notes, verdict, measured(made.path))
+        done = Stage(spelled(one), made.done, made.notes, verdict, measured(made.path))
+        self.clock.lap(name_of(one))
+        return made.path, done
 
     def _lineage(self, one: Pass, model: Any) -> None:
         """Write in a model where it comes from."""
@@ -152,9 +159,14 @@ class _Judged:
     """Judges each file once."""
 
     judge: Callable[[Path], Verdict]
+    before: Callable[[], None]
+    """Ends the lap of the pass."""
+    clock: Clock
     known: dict[Path, Verdict] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> Verdict:
         if path not in self.known:
+            self.before()
             self.known[path] = self.judge(path)
+            self.clock.lap("proof")
         return self.known[path]
