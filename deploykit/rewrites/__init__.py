@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploykit.errors import UsageError, nearest
-from deploykit.rewrites import linear, noops, shapes, transposes, whole
+from deploykit.rewrites import linear, noops, patterns, shapes, transposes, whole
 from deploykit.rewrites.facts import STANDARD, Facts
 from deploykit.rewrites.rewrite import Rewrite, Whole
 from deploykit.rewrites.scope import Names, Scope
@@ -18,7 +18,10 @@ Model = Any
 Graph = Any
 Node = Any
 
-AT_NODES: tuple[Rewrite, ...] = (*noops.REWRITES, *shapes.REWRITES, *transposes.REWRITES, *linear.REWRITES)
+AT_NODES: tuple[Rewrite, ...] = (
+    *(*noops.REWRITES, *shapes.REWRITES, *transposes.REWRITES),
+    *(*linear.REWRITES, *patterns.REWRITES),
+)
 AT_GRAPHS: tuple[Whole, ...] = (whole.CONSTANTS, whole.DUPLICATES, whole.DEAD_ENDS)
 _OLDEST = 9
 """The opset from which operators are known well enough to rewrite them."""
@@ -54,6 +57,7 @@ def rewrite(model: Model, without: Collection[str] = ()) -> tuple[str, ...]:
     used: dict[str, None] = {}
     while _settled(model, frozenset(without), used):
         pass
+    _name_nodes(model)
     return tuple(name for name in names() if name in used)
 
 
@@ -67,6 +71,17 @@ def _prepare(model: Model) -> None:
         kept = [value for value in model.graph.inputs if value.name not in weights]
         model.graph.inputs[:] = kept
         model.ir_version = 4
+
+
+def _name_nodes(model: Model) -> None:
+    """Have no name twice, for onnxruntime refuses that: a node that was made has the name of the one it stands for."""
+    taken: set[str] = set()
+    for graph in model.graphs():
+        for node in graph:
+            name, count = node.name, 1
+            while node.name and node.name in taken:
+                node.name, count = f"{name}_{count}", count + 1
+            taken.add(node.name)
 
 
 def _settled(model: Model, without: Collection[str], used: dict[str, None]) -> bool:
