@@ -108,7 +108,8 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
             fix=f"deploykit convert {source.path} first",
         )
     check_options(asked, source)
-    precision = precision_of(load(source.path))
+    model = load(source.path)
+    precision = precision_of(model)
     for one in passes:
         if precision not in one.accepts:
             raise UsageError(
@@ -117,4 +118,4 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass]) -> Measure:
                 details=[str(source.path)],
             )
         precision = one.precision or precision
-    return measured(source.path)
+    return measured(source.path, model)

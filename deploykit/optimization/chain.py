@@ -41,13 +41,21 @@ class Stage:
     made: Measure
 
 
-def measured(path: Path) -> Measure:
-    """Say how large a model file is."""
-    from deploykit.onnx_io import external_files, load
+def measured(path: Path, model: Any) -> Measure:
+    """Say how large a model is that was read from a file, or written to it."""
+    return Measure(_nodes(model), sum(file.stat().st_size for file in (path, *_beside(model))))
 
-    model = load(path)
-    nodes = sum(1 for graph in (model.graph, *model.functions.values()) for _ in graph.all_nodes())
-    return Measure(nodes, sum(file.stat().st_size for file in (path, *external_files(path))))
+
+def _nodes(model: Any) -> int:
+    return sum(1 for graph in (model.graph, *model.functions.values()) for _ in graph.all_nodes())
+
+
+def _beside(model: Any) -> set[Path]:
+    """List the files that a model's weights are in: to parse it once more for that takes long."""
+    import onnx_ir
+
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return {Path(one.path) for one in tensors if isinstance(one, onnx_ir.ExternalTensor)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class Chain:
         verdict = judge(made.path)
         if not verdict.passed:
             raise self._broken(one, path, made, verdict)
-        done = Stage(spelled(one), made.done, made.notes, verdict, measured(made.path))
+        done = Stage(spelled(one), made.done, made.notes, verdict, written.measures[made.path])
         self.clock.lap(name_of(one))
         return made.path, done
 
@@ -136,21 +144,21 @@ class _Written:
     folder: Path
     name: str
     lineage: Callable[[Any], None]
-    count: int = 0
+    measures: dict[Path, Measure] = field(default_factory=dict)
 
     def write(self, model: Any) -> Path:
         from deploykit.onnx_io import save
 
-        place = self.folder / f"written{self.count}"
-        self.count += 1
+        place = self.folder / f"written{len(self.measures)}"
         place.mkdir()
         before = dict(model.metadata_props)
         self.lineage(model)
         try:
-            save(model, place / self.name)
+            files = save(model, place / self.name)
         finally:
             model.metadata_props.clear()
             model.metadata_props.update(before)
+        self.measures[place / self.name] = Measure(_nodes(model), sum(file.stat().st_size for file in files))
         return place / self.name
 
 
