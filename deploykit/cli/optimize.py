@@ -13,12 +13,16 @@ from deploykit.cli.output import show
 
 Model = Annotated[Path | None, typer.Argument(help="The .onnx file; the latest made here if left out.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx file to write.")]
+Without = Annotated[
+    list[str] | None, typer.Option(metavar="REWRITE", help="A rewrite to leave out, as in 'scales'. Repeatable.")
+]
 
 
 @grouped
 def command(
     model: Model = None,
     output: Output = None,
+    without: Without = None,
     *,
     taken: SampleOptions,
     as_json: Json = False,
@@ -32,8 +36,12 @@ def command(
     \b
     deploykit optimize
     deploykit optimize model.onnx -o small.onnx
+    deploykit optimize model.onnx --without scales
     """
+    from deploykit.passes.simplify import Simplify
+
     del debug
+    chain = [Simplify(tuple(without or ()))]
     with console.progress() as step:
-        made = deploykit.optimize(model, output, step=step, **samples_of(taken))
+        made = deploykit.optimize(model, output, passes=chain, step=step, **samples_of(taken))
     show(made, console.show_optimization, as_json=as_json)

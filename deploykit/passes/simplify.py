@@ -20,11 +20,14 @@ class Simplify(Pass):
     without: tuple[str, ...] = ()
     """Names of rewrites to leave out."""
 
-    def apply(self, source: Path, work: Work) -> Applied:
-        """Rewrite the graph, with all rewrites but those that break it."""
+    def __post_init__(self) -> None:
+        """Make sure that there are rewrites of these names, before anything runs."""
         from deploykit.rewrites import check_names
 
         check_names(self.without)
+
+    def apply(self, source: Path, work: Work) -> Applied:
+        """Rewrite the graph, with all rewrites but those that break it."""
         tried = _Tried(source, work)
         made, used = tried.without(self.without)
         if work.judge(made.path).passed or not used:
