@@ -298,3 +298,25 @@ def test_functions_are_inlined_and_rewritten() -> None:
     assert ops(made) == ["Add", "Add"]
     feed = {"x": floats(2, 8)}
     np.testing.assert_array_equal(answers(made, feed)[0], answers(proto, feed)[0])
+
+
+DECIDED = """g (float[n,s,8] x) => (float[n,s,8] y, float[n,s,8] z) {
+    r = Shape(x)  k = Size(r)  three = Constant<value=int64 {3}>()  p = Equal(k, three)
+    a = If (p) <
+        then_branch = t () => (float[n,s,8] ty) {
+            two = Constant<value=float {2.0}>()  x1 = Mul(x, two)  ty = Relu(x1) },
+        else_branch = e () => (float[n,s,8] ey) { x1 = Neg(x)  ey = Neg(x1) }
+    >
+    y, z = If (p) <
+        then_branch = t () => (float[n,s,8] ty, float[n,s,8] tz) { x1 = Exp(a)  ty = Relu(x1)  tz = Neg(x1) },
+        else_branch = e () => (float[n,s,8] ey, float[n,s,8] ez) { ey = Neg(x)  ez = Neg(ey) }
+    >
+}"""
+
+
+def test_decisions_that_are_always_the_same_are_taken() -> None:
+    proto = model(DECIDED)
+    made, _ = simplified(proto)
+    assert ops(made) == ["Mul", "Relu", "Exp", "Relu", "Neg"]
+    for one, other in zip(answers(proto, SEQ), answers(made, SEQ), strict=True):
+        np.testing.assert_array_equal(other, one)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploykit.errors import UsageError, nearest
-from deploykit.rewrites import linear, noops, patterns, shapes, transposes, whole
+from deploykit.rewrites import control, linear, noops, patterns, shapes, transposes, whole
 from deploykit.rewrites.facts import STANDARD, Facts
 from deploykit.rewrites.rewrite import Rewrite, Whole
 from deploykit.rewrites.scope import Names, Scope
@@ -20,7 +20,7 @@ Node = Any
 
 AT_NODES: tuple[Rewrite, ...] = (
     *(*noops.REWRITES, *shapes.REWRITES, *transposes.REWRITES),
-    *(*linear.REWRITES, *patterns.REWRITES),
+    *(*linear.REWRITES, *patterns.REWRITES, *control.REWRITES),
 )
 AT_GRAPHS: tuple[Whole, ...] = (whole.CONSTANTS, whole.DUPLICATES, whole.DEAD_ENDS)
 _OLDEST = 9

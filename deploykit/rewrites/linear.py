@@ -104,12 +104,20 @@ def _own(value: Value, scope: Scope) -> Array | None:
     return found if found is not None and found.dtype in (np.float32, np.float64, np.float16) else None
 
 
+def _loses(weight: Array | None, before: Array) -> bool:
+    """Whether more of the weights than before would be too small for float16 to hold them in full."""
+    if weight is None or before.dtype != np.float16:
+        return False
+    least = float(np.finfo(np.float16).tiny)
+    return int(((np.abs(weight) < least) & (weight != 0)).sum()) > int(((np.abs(before) < least) & (before != 0)).sum())
+
+
 def _set(layer: Layer, weight: Array | None, bias: Array | None) -> bool:
     """Give a layer other numbers; not if one of them does not fit into its type."""
     made = [(at, one) for at, one in ((1, weight), (2, bias)) if one is not None]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         cast = [(at, one.astype(layer.weight.dtype)) for at, one in made]
-    if not all(np.isfinite(one).all() for _, one in cast):
+    if not all(np.isfinite(one).all() for _, one in cast) or _loses(weight, layer.weight):
         return False
     node = layer.node
     for at, one in cast:

@@ -9,6 +9,7 @@ from deploykit.rewrites.evaluation import attribute, axes_of
 from deploykit.rewrites.inference import broadcast
 from deploykit.rewrites.rewrite import rewrite
 from deploykit.rewrites.scope import Scope
+from deploykit.tensors import Array
 
 Node = Any
 Value = Any
@@ -121,13 +122,18 @@ def filled(value: Value, scope: Scope) -> Any:
     while True:
         known = scope.constant(value)
         if known is not None:
-            return known.flat[0].item() if known.size and (known == known.flat[0]).all() else None
+            return known.flat[0].item() if _uniform(known) else None
         if (node := scope.made_by(value, "ConstantOfShape")) is not None:
             filling = attribute(node, "value")
             return 0 if filling is None else filling.numpy().item()
         if (node := scope.made_by(value, *_MOVES)) is None:
             return None
         value = node.inputs[0]
+
+
+def _uniform(known: Array) -> bool:
+    """Whether all numbers are the same; the last is looked at first, so that large weights are not read for it."""
+    return bool(known.size and known.flat[0] == known.flat[-1] and (known == known.flat[0]).all())
 
 
 _BROADCASTING = (

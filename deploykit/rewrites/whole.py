@@ -147,7 +147,7 @@ def repeated(scope: Scope) -> bool:
 
 
 def _key(node: Node) -> Any:
-    if node.op_type in CHANCE or node.domain not in STANDARD:
+    if node.op_type in CHANCE | {"DequantizeLinear"} or node.domain not in STANDARD:  # each reader has its own
         return None
     attributes = []
     for name, one in sorted(node.attributes.items()):
