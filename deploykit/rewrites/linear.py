@@ -47,15 +47,15 @@ class Layer:
         return 1 if "Conv" in self.node.op_type else (rank or 0) - 1
 
     def scaled(self, by: Array) -> Array:
-        """Give the weights with each output channel multiplied."""
-        weight = self.weight.astype(np.float64)
-        if self.groups > 1:  # [inputs, outputs of a group, ...]
-            parts = np.split(weight, self.groups)
-            wide = [
-                part * self._along(one, weight.ndim) for part, one in zip(parts, np.split(by, self.groups), strict=True)
-            ]
-            return np.concatenate(wide)
-        return np.asarray(weight * self._along(by, weight.ndim))
+        """Give the weights with each output channel multiplied: in float64, and rounded, block by block."""
+        made = np.empty_like(self.weight)
+        count = len(made) // self.groups  # [inputs, outputs of a group, ...]
+        with np.errstate(over="ignore", under="ignore"):
+            for at, part in enumerate(np.split(by, self.groups)):
+                own = slice(at * count, (at + 1) * count)
+                along = self._along(part, made.ndim)
+                np.multiply(self.weight[own], along, out=made[own], dtype=np.float64, casting="same_kind")
+        return made
 
     def _along(self, numbers: Array, rank: int) -> Array:
         shape = [1] * rank
@@ -104,23 +104,23 @@ def _own(value: Value, scope: Scope) -> Array | None:
     return found if found is not None and found.dtype in (np.float32, np.float64, np.float16) else None
 
 
-def _loses(weight: Array | None, before: Array) -> bool:
-    """Whether more of the weights than before would be too small for float16 to hold them in full."""
-    if weight is None or before.dtype != np.float16:
+def _loses(made: Array | None, before: Array) -> bool:
+    """Whether more of the weights than before are too small for float16 to hold them in full."""
+    if made is None or before.dtype != np.float16:
         return False
-    least = float(np.finfo(np.float16).tiny)
-    return int(((np.abs(weight) < least) & (weight != 0)).sum()) > int(((np.abs(before) < least) & (before != 0)).sum())
+    least = np.finfo(np.float16).tiny
+    return int((np.abs(made) < least).sum()) > int((np.abs(before) < least).sum())
 
 
 def _set(layer: Layer, weight: Array | None, bias: Array | None) -> bool:
     """Give a layer other numbers; not if one of them does not fit into its type."""
-    made = [(at, one) for at, one in ((1, weight), (2, bias)) if one is not None]
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        cast = [(at, one.astype(layer.weight.dtype)) for at, one in made]
-    if not all(np.isfinite(one).all() for _, one in cast) or _loses(weight, layer.weight):
+    with np.errstate(over="ignore", under="ignore"):
+        cast = None if bias is None else bias.astype(layer.weight.dtype)
+    made = [(at, one) for at, one in ((1, weight), (2, cast)) if one is not None]
+    if not all(np.isfinite(one).all() for _, one in made) or _loses(weight, layer.weight):
         return False
     node = layer.node
-    for at, one in cast:
+    for at, one in made:
         old = node.inputs[at] if at < len(node.inputs) else None
         name = f"{old.name}_folded" if old is not None else f"{node.outputs[0].name}_bias"
         layer.scope.operand(node, at, layer.scope.weight(one, name))
