@@ -1,13 +1,16 @@
 """What is left of small graphs, that it answers as before, and what rewrites must leave alone."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from deploykit.onnx_io import load, save
 from deploykit.rewrites import rewrite
 from deploykit.tensors import Array
+from tests.onnx_models import SILERO, needs_silero, same, silero_feed, written
 
 Proto = Any  # onnx is imported where it is used
 
@@ -320,3 +323,26 @@ def test_decisions_that_are_always_the_same_are_taken() -> None:
     assert ops(made) == ["Mul", "Relu", "Exp", "Relu", "Neg"]
     for one, other in zip(answers(proto, SEQ), answers(made, SEQ), strict=True):
         np.testing.assert_array_equal(other, one)
+
+
+@needs_silero
+def test_a_published_model_with_decisions_loses_most_of_its_nodes_and_hears_the_same(tmp_path: Path) -> None:
+    graph = load(SILERO)
+    rewrite(graph)
+    save(graph, tmp_path / "vad.onnx")
+    assert sum(1 for _ in graph.graph.all_nodes()) <= 152  # of 689
+    for rate, size in ((16000, 512), (8000, 256)):
+        sound = {**silero_feed(), "input": floats(1, size), "sr": np.array(rate, np.int64)}
+        assert same(SILERO, tmp_path / "vad.onnx", sound)
+
+
+def test_weights_that_do_not_change_stay_in_their_file(tmp_path: Path) -> None:
+    import onnx_ir
+
+    proto = model("g (float[n,24] x) => (float[n,24] y)"
+                  " { a = Transpose<perm=[1,0]>(k)  b = MatMul(x, a)  y = MatMul(b, l) }",
+                  k=floats(24, 24), l=floats(24, 24))  # fmt: skip
+    graph = load(written(tmp_path, proto, external=True))
+    rewrite(graph)
+    kinds = {name: type(value.const_value) for name, value in graph.graph.initializers.items()}
+    assert kinds == {"l": onnx_ir.ExternalTensor, "a": onnx_ir.Tensor}
