@@ -17,7 +17,7 @@ _EVERY = 8
 _KNOWN = (
     *("reshape", "squeeze", "slice", "gather_", "concat", "transpose", "expand", "cast_", "where", "range", "constant"),
     *("shape", "size", "flatten", "identity", "dropout", "pad", "clip", "batchnorm", "gelu", "layer_norm", "lstm"),
-    *("conv", "gemm", "matmul", "_add", "_sub", "_mul", "_div", "and", "or", "if", "loop", "scan", "tile", "split"),
+    *("conv", "gemm", "matmul", "_add", "_sub", "_mul", "_div", "and", "or", "if", "loop", "scan", "tile", "split", "grid"),
 )
 _PARTS = 2
 

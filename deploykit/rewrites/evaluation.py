@@ -239,8 +239,9 @@ def _range(_: Node, known: list[Array]) -> Array | None:
     start, limit, step = known
     if object in (start.dtype, limit.dtype, step.dtype) or start.dtype.kind not in "iu":
         return None
-    large = abs(int(limit) - int(start)) * start.itemsize > MOST_BYTES
-    return None if large else np.arange(int(start), int(limit), int(step), dtype=start.dtype)
+    first, last, by = (one.item() for one in (start, limit, step))
+    large = abs(last - first) * start.itemsize > MOST_BYTES
+    return None if large else np.arange(first, last, by, dtype=start.dtype)
 
 
 def _logic(function: Callable[..., Any]) -> Callable[[Node, list[Array]], Array]:
