@@ -13,7 +13,7 @@ LAYERS = (
     ("console",),
     ("benchmarking", "conversion", "optimization", "inspection", "examination", "listing", "reporting", "sealing"),
     ("exporters", "passes"),
-    ("halving", "quantization"),
+    ("halving", "quantization", "rewrites"),
     ("timing", "validation"),
     ("backends", "metrics"),
     ("promotion", "recording", "rounding"),

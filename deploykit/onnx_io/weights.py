@@ -54,7 +54,7 @@ def serialized(model: Model, stand_ins: Mapping[Value, Tensor]) -> Proto:
     try:
         for value, tensor in swapped.items():
             value.const_value = tensor
-        return onnx_ir.serde.serialize_model(model)
+        return _undescribed(onnx_ir.serde.serialize_model(model))
     except onnx_ir.serde.SerdeError as error:
         raise ModelError(
             f"the model can't be written as ONNX: {root_cause(error)}",
@@ -63,6 +63,16 @@ def serialized(model: Model, stand_ins: Mapping[Value, Tensor]) -> Proto:
     finally:
         for value, tensor in before.items():
             value.const_value = tensor
+
+
+def _undescribed(proto: Proto) -> Proto:
+    """Drop what onnx-ir says of initializers beside them, type and shape once more: files would grow by it."""
+    known = {tensor.name for tensor in proto.graph.initializer}
+    kept = [value for value in proto.graph.value_info if value.name not in known]
+    if len(kept) < len(proto.graph.value_info):
+        del proto.graph.value_info[:]
+        proto.graph.value_info.extend(kept)
+    return proto
 
 
 def stand_in(value: Value, location: str, offset: int) -> Tensor:

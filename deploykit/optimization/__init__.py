@@ -117,13 +117,15 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Dem
     Raises:
         UsageError: it is no ONNX file, or a pass does not take what it would be given.
     """
+    from deploykit.onnx_io import load
+
     if source.format is not Format.ONNX:
         raise UsageError(
             f"{source.path} is {source.format}, and this is done to ONNX files",
             fix=f"deploykit convert {source.path} first",
         )
     check_options(asked, source)
-    before = measured(source.path)
+    before = measured(source.path, load(source.path))
     precision = before.precision
     for one in passes:
         one.check(made_up=asked.data is None)

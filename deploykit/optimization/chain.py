@@ -44,13 +44,24 @@ class Stage:
     made: Measure
 
 
-def measured(path: Path) -> Measure:
-    """Say how large a model file is."""
-    from deploykit.onnx_io import external_files, load, precision_of
+def measured(path: Path, model: Any) -> Measure:
+    """Say how large a model is that was read from a file, or written to it."""
+    from deploykit.onnx_io import precision_of
 
-    model = load(path)
-    nodes = sum(1 for graph in (model.graph, *model.functions.values()) for _ in graph.all_nodes())
-    return Measure(nodes, sum(file.stat().st_size for file in (path, *external_files(path))), precision_of(model))
+    size = sum(file.stat().st_size for file in (path, *_beside(model)))
+    return Measure(_nodes(model), size, precision_of(model))
+
+
+def _nodes(model: Any) -> int:
+    return sum(1 for graph in (model.graph, *model.functions.values()) for _ in graph.all_nodes())
+
+
+def _beside(model: Any) -> set[Path]:
+    """List the files that a model's weights are in: to parse it once more for that takes long."""
+    import onnx_ir
+
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return {Path(one.path) for one in tensors if isinstance(one, onnx_ir.ExternalTensor)}
 
 
 @dataclass
@@ -82,7 +93,8 @@ class Chain:
         verdict = judge(made.path)
         if not verdict.passed:
             raise self._broken(one, made, verdict, self.evidence.judge(path, self.target, lossy=before))
-        return made.path, Stage(spelled(one), made.done, made.notes, made.layers, verdict, measured(made.path))
+        measure = written.measures[made.path]
+        return made.path, Stage(spelled(one), made.done, made.notes, made.layers, verdict, measure)
 
     def _lineage(self, one: Pass, model: Any) -> None:
         """Write in a model where it comes from."""
@@ -145,21 +157,23 @@ class _Written:
     folder: Path
     name: str
     lineage: Callable[[Any], None]
-    count: int = 0
+    measures: dict[Path, Measure] = field(default_factory=dict)
 
     def write(self, model: Any) -> Path:
-        from deploykit.onnx_io import save
+        from deploykit.onnx_io import precision_of, save
 
-        place = self.folder / f"written{self.count}"
-        self.count += 1
+        place = self.folder / f"written{len(self.measures)}"
         place.mkdir()
         before = dict(model.metadata_props)
         self.lineage(model)
         try:
-            save(model, place / self.name)
+            files = save(model, place / self.name)
+            precision = precision_of(model)
         finally:
             model.metadata_props.clear()
             model.metadata_props.update(before)
+        size = sum(file.stat().st_size for file in files)
+        self.measures[place / self.name] = Measure(_nodes(model), size, precision)
         return place / self.name
 
 
