@@ -196,6 +196,10 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Array], list[str]]] = {
         " c = Concat<axis=0>(b, a)  y = MatMul(x, c) }"),
         {"k": floats(8, 8), "zero": ints(0), "four": ints(4), "eight": ints(8)}, {"x": floats(3, 8)}, ["MatMul"],
     ),
+    "what onnxruntime computes": (
+        "g (float[n,8] x) => (float[n,8] y) { a = Sqrt(k)  b = Softmax(a)  y = Mul(x, b) }",
+        {"k": np.abs(floats(8))}, {"x": floats(3, 8)}, ["Mul"],
+    ),
     "what chance has a part in": (
         ("g (float[n,8] x) => (float[n,8] y)"
         " { a = RandomNormal<shape=[8], seed=1.0>()  b = Sub(a, a)  y = Add(x, b) }"),

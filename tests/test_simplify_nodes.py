@@ -97,8 +97,11 @@ def same(one: Any, other: Any) -> bool:
         return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
     if one is None or one.dtype != other.dtype or one.shape != other.shape:
         return one is other
-    close = one.dtype.kind in "fc"
-    return bool(np.allclose(one, other, rtol=1e-5, atol=1e-6, equal_nan=True) if close else (one == other).all())
+    if one.dtype.kind not in "fc":
+        return bool((one == other).all())
+    # onnxruntime computes chains of float16 in float32, and where it rounds in between depends on the chain.
+    near = 4e-3 if one.dtype == np.float16 else 1e-5
+    return bool(np.allclose(one, other, rtol=near, atol=near / 4, equal_nan=True))
 
 
 def checked(name: str, model: Proto, feed: dict[str, Array], fixed: tuple[str, ...]) -> str | None:

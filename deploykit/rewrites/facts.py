@@ -107,7 +107,7 @@ class Facts:
             self.arrays[value] = array.astype(dtype.numpy())  # sizes were counted in int64
 
     def _computed(self, node: Node, known: Known) -> list[Array | None] | None:
-        if node.op_type in OPAQUE or any(value.name is None for value in node.outputs):
+        if node.op_type in OPAQUE or not all(value.name for value in node.outputs):
             return None
         if node.op_type in {"Shape", "Size"}:
             return [self._size_of(node)]
