@@ -93,8 +93,7 @@ def _emulate_node(graph: Any, node: Any, kinds: dict[Any, Half]) -> None:
         if half is None:
             continue
         _widen_value_attribute(node)
-        casts = node.op_type == "Cast"
-        if not casts:
+        if node.op_type not in ("Cast", "Constant"):  # what these give is as an attribute says
             output.dtype = onnx_ir.DataType.FLOAT
             if node.op_type in _EXACT:
                 continue

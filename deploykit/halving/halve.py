@@ -1,5 +1,6 @@
 """Halve a file, prove it on a machine with such floats, and keep in float32 what loses too much."""
 
+import gc
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,18 +27,11 @@ class Halved:
 
     path: Path
     plan: Plan
-    graph: Graph
+    done: str
+    """What was done, in one line."""
+    notes: tuple[str, ...]
+    """What stayed in float32, and what became of weights."""
     verdict: "Verdict"
-
-    @property
-    def done(self) -> str:
-        """Say what was done in one line."""
-        return told(self.graph, self.plan)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Say what stayed in float32, and what became of weights."""
-        return tuple(noted(self.graph, self.plan))
 
 
 def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
@@ -57,14 +51,14 @@ def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
     ranges = measure(source, half, work.calls(), work.folder)
     making = _Making(source, half, work, ranges, ports)
     work.step(f"rewriting to {half.name}")
-    made = making.made(read(source, half), {})
+    made = making.made({})
     if not _loads(work.judge(made.path)):
         made = _loading(replace(making, stored=False))
     if made.verdict.passed or not work.judge(source).passed:
         return made  # what was wrong before is for the runner to say
     work.step(f"looking for what loses too much in {half.name}")
     kept = search(made.plan, making.trial)
-    found = making.made(read(source, half), kept) if kept is not None else made
+    found = making.made(kept) if kept is not None else made
     if not found.verdict.passed or not found.plan.halves:
         raise _failed(found, half)
     return found
@@ -82,24 +76,32 @@ class _Making:
     stored: bool = True
     """Whether weights that float32 reads are 16 bits wide in the file."""
 
-    def made(self, graph: Graph, kept: Mapping[int, str]) -> Halved:
+    def made(self, kept: Mapping[int, str]) -> Halved:
         """Write a file, and judge what it is where every tensor of 16 bits is rounded."""
+        graph = read(self.source, self.half)
         chosen = plan(graph, self.ranges, kept)
         Rewriting(graph, chosen, self._whole(graph, kept), self.ports).run()
         path = self.work.write(graph.model)
-        verdict = self._judged(graph)
-        return Halved(path, chosen, graph, verdict)
+        done, notes = told(graph, chosen), tuple(noted(graph, chosen))
+        rounded = self._rounded(graph)
+        del graph
+        return Halved(path, chosen, done, notes, self._judged(rounded))
 
     def trial(self, kept: Collection[int]) -> Trial:
         """Judge a file in which some nodes stay in float32, and throw it away."""
         graph = read(self.source, self.half)
         forced = dict.fromkeys(kept, "")
         Rewriting(graph, plan(graph, self.ranges, forced), self._whole(graph, forced)).run()
-        return Trial.of(self._judged(graph))
+        rounded = self._rounded(graph)
+        del graph
+        return Trial.of(self._judged(rounded))
 
-    def _judged(self, graph: Graph) -> "Verdict":
+    def _rounded(self, graph: Graph) -> Path:
         emulate(graph.model)
-        path = self.work.write(graph.model)
+        return self.work.write(graph.model)
+
+    def _judged(self, path: Path) -> "Verdict":
+        gc.collect()  # a model is cyclic, and would keep its weights beside those of the session
         verdict = self.work.judge(path)
         for file in path.parent.iterdir():
             file.unlink()
@@ -126,7 +128,7 @@ def _loading(making: _Making) -> Halved:
     Its FuseFp16InitializerToFp32NodeTransformer (1.31) dies of some files: of some whose weights are cast before they
     are read, and of some that cast what a recurrent layer gives.
     """
-    made = making.made(read(making.source, making.half), {})
+    made = making.made({})
     if _loads(making.work.judge(made.path)):
         return made
     graph = read(making.source, making.half)
@@ -137,7 +139,8 @@ def _loading(making: _Making) -> Halved:
         after = [graph.number[user] for user in users if user in graph.number and user.op_type not in PRODUCTS]
         ahead += [number for number in after if number not in kept]
         kept |= dict.fromkeys(after, "comes after a recurrent layer, where onnxruntime dies of a cast")
-    return making.made(graph, kept)
+    del graph
+    return making.made(kept)
 
 
 def _loads(verdict: "Verdict") -> bool:
