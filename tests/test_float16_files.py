@@ -10,6 +10,8 @@ from deploykit import validate
 from deploykit.backends.onnxruntime import OrtSession
 from deploykit.errors import ModelError
 from deploykit.onnx_io import load, table_hashes
+from deploykit.validation.rules import Bounds, ByRatio
+from deploykit.validation.tolerance import least_sqnr, limit
 from tests.converted import Converted, converted
 
 pytest.importorskip("torch")
@@ -72,3 +74,15 @@ def test_a_recurrent_layer_in_float16_is_refused_and_does_not_crash(op: str, tmp
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="onnxruntime"):
         OrtSession(tmp_path / "m.onnx")
+
+
+def test_an_output_in_float16_that_lost_its_signal_fails_however_noisy_its_source_is() -> None:
+    rng = np.random.default_rng(0)
+    exact = rng.normal(size=(32, 16))
+    noisy, candidate = exact + 5e-4 * rng.normal(size=exact.shape), exact + rng.normal(size=exact.shape)
+    for least, passes in ((None, True), (least_sqnr("float16"), False)):
+        rule = ByRatio("float32", Bounds(limit("float16"), least_sqnr=least))
+        rule.add(exact, noisy, candidate, floor=True)
+        check = rule.check()
+        assert check.passed == passes
+    assert "of its signal are left" in check.why

@@ -16,7 +16,7 @@ from deploykit.validation.fixed import Tolerances
 from deploykit.validation.judge import Bounds, Judge
 from deploykit.validation.loss import Loss, Losses
 from deploykit.validation.tables import tables_check
-from deploykit.validation.tolerance import COARSE, limit
+from deploykit.validation.tolerance import COARSE, least_sqnr, limit
 from deploykit.validation.verdict import Check, Verdict
 
 
@@ -139,7 +139,8 @@ class _Run:
 
 def _bounds(golden: Golden, rules: Rules, name: str, session: Session) -> Bounds:
     most = limit(rules.precision) if golden.limit is None else golden.limit
-    return Bounds(most, session.rounding(name), golden.quanta.get(name), rules.tolerances.of(name))
+    least = least_sqnr(rules.precision)
+    return Bounds(most, session.rounding(name), golden.quanta.get(name), rules.tolerances.of(name), least)
 
 
 def _may_be_coarse(check: Check) -> bool:

@@ -26,6 +26,8 @@ class Bounds:
     """One step of an output that the source rounds to steps."""
     fixed: Fixed | None = None
     """A tolerance that the user fixes, in the place of all these."""
+    least_sqnr: float | None = None
+    """The SQNR in dB that it must keep besides."""
 
 
 def rule_for(dtype: np.dtype[Any], bounds: Bounds) -> "ByRatio | ByCount":
@@ -61,7 +63,7 @@ class ByRatio:
         ratio, most = self._ratio, self._bounds.most
         passed = bool(ratio.value <= most)
         why = f"errs {ratio.error:.2g} where the source errs {ratio.floor:.2g}"
-        return Check(
+        check = Check(
             "",
             passed=passed,
             rule=f"noise ratio at most {most:g}",
@@ -70,6 +72,10 @@ class ByRatio:
             limit=most,
             figures=self._figures.result(),
         )
+        least, sqnr = self._bounds.least_sqnr, check.figures.get("sqnr")
+        if least is None or sqnr is None or not sqnr < least:
+            return check
+        return replace(check, passed=False, why=f"{why}: {sqnr:.1f} dB of its signal are left, {least:g} is the least")
 
     def cases(self) -> Sequence[float]:
         """Give what was measured in each case, to be held against the limit."""
