@@ -230,10 +230,10 @@ def _with_outputs(model: Model, tensors: Iterable[str], copy: Path) -> None:
     from deploykit.onnx_io import save
 
     values = {value.name: value for node in model.graph for value in node.outputs}
-    model.graph.outputs.clear()
-    for name in tensors:
-        if name in values:
-            value = values[name]
-            value.dtype = value.dtype or onnx_ir.DataType.FLOAT
-            model.graph.outputs.append(value)
+    wanted = [values[name] for name in tensors if name in values]
+    for value in wanted:
+        value.dtype = value.dtype or onnx_ir.DataType.FLOAT
+    if wanted:  # a graph has to give something, also where only its inputs are looked at
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(wanted)
     save(model, copy)
