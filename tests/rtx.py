@@ -35,9 +35,9 @@ def build(path: Path) -> list[str]:
 @cache
 def _log() -> Any:
     """Give the one logger that the library takes in a process."""
-    import tensorrt_rtx as trt
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
-    class Log(trt.ILogger):
+    class Log(trt.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.said: list[str] = []

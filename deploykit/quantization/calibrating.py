@@ -22,10 +22,6 @@ _AT_ONCE = 1 << 24
 """Values of all tensors looked at that a call may give."""
 
 
-_EACH = 512
-"""Values of a channel that go into its mean, of one call: of more, every n-th."""
-
-
 @dataclass
 class Channels:
     """Means over the samples of each channel of a tensor: what rounded weights shift is known from them."""
@@ -117,7 +113,7 @@ class Calibration:
             raise UsageError(
                 f"can't read the calibration {path}: {error.strerror}", fix="name one that is there"
             ) from error
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise UsageError(
                 f"{path} is no calibration, or is damaged",
                 fix="make it again: deploykit quantize --int8 --save-calibration",
@@ -196,16 +192,12 @@ def _count(found: Calibration, channels: Mapping[str, int], tensors: Mapping[str
 
 def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> None:
     count = array.shape[axis]
-    step = -(-array.size // max(count, 1) // _EACH) or 1
-    if axis == 1:
-        rows = np.moveaxis(array.reshape(len(array), count, -1)[:, :, ::step], 1, 0).reshape(count, -1)
-    else:
-        rows = array.reshape(-1, count)[::step].T
-    sums = rows.sum(axis=1, dtype=np.float64)
+    rows = array.reshape(len(array), count, -1).sum(axis=2) if axis == 1 else array.reshape(-1, count)
+    sums = rows.sum(axis=0, dtype=np.float64)
     own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), 0))
     if own.sums.shape == sums.shape:
         own.sums += sums
-        own.count += rows.shape[1]
+        own.count += array.size // max(count, 1)
 
 
 def _parts(call: Mapping[str, Array], most: int, signature: Any) -> Iterator[dict[str, Array]]:
