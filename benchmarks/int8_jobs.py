@@ -37,19 +37,18 @@ def calibrate(source: str, data: str, method: str) -> dict[str, Any]:
     import onnx_ir  # noqa: F401 - imports are not timed
     import onnxruntime  # noqa: F401
 
-    from deploykit.onnx_io import load
     from deploykit.quantization.calibrating import calibrate as ours
     from deploykit.quantization.ranges import choose
-    from deploykit.quantization.regions import find_regions
+    from deploykit.quantization.reading import read
+    from deploykit.quantization.regions import Named, find_regions
     from deploykit.quantization.targets import target_of
 
     start = time.perf_counter()
     target = target_of("auto")
-    regions = find_regions(load(source), target)
-    names = [value.name for value in regions.calibrated()]
-    channels = {unit.node.inputs[0].name: 1 for unit in regions.units if unit.weight is not None}
+    graph = read(Path(source), target)
+    named = Named.of(find_regions(graph, target))
     with tempfile.TemporaryDirectory() as folder:
-        found = ours(Path(source), names, channels, lambda: _samples(data), Path(folder), lambda _: None)
+        found = ours(graph, named.calibrated, named.channels, lambda: _samples(data), Path(folder), lambda _: None)
     for counts in found.counts.values():
         choose(counts, levels=target.activation_levels, symmetric=target.symmetric, method=method)
     return {"seconds": time.perf_counter() - start}

@@ -22,8 +22,10 @@ class Graph:
     inputs: str = _IMAGE
     outputs: str = "float[batch,c,h,w] y"
     opset: int = 20
-    int8: int = -1
-    """Layers with weights that run in integers on a CPU; all of them where it is not said."""
+    floats: int = 0
+    """Layers with weights that stay in float on a CPU."""
+    rounded: int = 1
+    """How often onnxruntime rounds floats once it has optimized the graph: once, where all fuses."""
 
     def proto(self) -> Any:
         import onnx
@@ -47,7 +49,7 @@ class Graph:
         import onnx
 
         rng = np.random.default_rng(1)
-        found: dict[str, Any] = {}
+        found: dict[str, Array] = {}
         for value in self.proto().graph.input:
             kind = value.type.tensor_type
             dims = [dim.dim_value or {"batch": count, "seq": 12}.get(dim.dim_param, 16) for dim in kind.shape.dim]
@@ -65,8 +67,7 @@ class Graph:
 
         folder.mkdir(parents=True, exist_ok=True)
         onnx.save(self.proto(), str(folder / "model.onnx"))
-        arrays: dict[str, Any] = dict(self.samples())
-        np.savez(folder / "samples.npz", **arrays)
+        np.savez(folder / "samples.npz", **dict[str, Any](self.samples()))
         return folder / "model.onnx", folder / "samples.npz"
 
 
@@ -113,7 +114,6 @@ GRAPHS: dict[str, Graph] = {
     "transposed": Graph(
         f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) t=ConvTranspose<strides=[2,2]>(r,t_w,b) y=Conv<{_PAD}>(t,v)",
         {**_LOOKED_AT, "t_w": (8, 8, 2, 2)},
-        int8=2,
     ),
     "one_dimension": Graph(
         "a=Conv<pads=[1,1]>(x,w,b) r=Relu(a) y=Conv<pads=[1,1]>(r,v)",
@@ -133,20 +133,21 @@ GRAPHS: dict[str, Graph] = {
         dict.fromkeys(("wq", "wk", "wv", "wo"), (32, 32)),
         "float[batch,seq,32] x",
         "float[batch,seq,32] y",
+        rounded=2,
     ),
     "lstm": Graph(
         "h,h_n,c_n=LSTM<hidden_size=16>(x,w,r,b) s=Squeeze(h,one) y=MatMul(s,o)",
         {"w": (1, 64, 8), "r": (1, 64, 16), "b": (1, 128), "one": _c(1), "o": (16, 16)},
         "float[seq,batch,8] x",
         "float[seq,batch,16] y",
-        int8=1,
+        floats=1,
     ),
     "gru": Graph(
         "h,h_n=GRU<hidden_size=16>(x,w,r,b) s=Squeeze(h,one) y=MatMul(s,o)",
         {"w": (1, 48, 8), "r": (1, 48, 16), "b": (1, 96), "one": _c(1), "o": (16, 16)},
         "float[seq,batch,8] x",
         "float[seq,batch,16] y",
-        int8=1,
+        floats=1,
     ),
     "residual": Graph(
         f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) c=Conv<{_PAD}>(r,v) s=Add(c,r) t=Relu(s) y=Conv<{_PAD}>(t,u)",
@@ -168,6 +169,7 @@ GRAPHS: dict[str, Graph] = {
     "resize_linear": Graph(
         f'a=Conv<{_PAD}>(x,w,b) r=Relu(a) u=Resize<mode="linear">(r,,scales) y=Conv<{_PAD}>(u,v)',
         {**_LOOKED_AT, "scales": np.array([1, 1, 2, 2], _F)},
+        rounded=2,
     ),
     "average_pool": Graph(
         f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) m=AveragePool<kernel_shape=[2,2],strides=[2,2]>(r) y=Conv<{_PAD}>(m,v)",
@@ -194,11 +196,15 @@ GRAPHS: dict[str, Graph] = {
         f" s=Mul(r,g) y=Conv<{_PAD}>(s,v)",
         {**_LOOKED_AT, "p": (8, 8, 1, 1), "q": (8, 8, 1, 1)},
     ),
-    "hard_swish": Graph(f"a=Conv<{_PAD}>(x,w,b) h=HardSwish(a) y=Conv<{_PAD}>(h,v)", _LOOKED_AT),
-    "hard_sigmoid": Graph(f"a=Conv<{_PAD}>(x,w,b) g=HardSigmoid(a) h=Mul(a,g) y=Conv<{_PAD}>(h,v)", _LOOKED_AT),
+    "hard_swish": Graph(f"a=Conv<{_PAD}>(x,w,b) h=HardSwish(a) y=Conv<{_PAD}>(h,v)", _LOOKED_AT, rounded=2),
+    "hard_sigmoid": Graph(
+        f"a=Conv<{_PAD}>(x,w,b) g=HardSigmoid(a) h=Mul(a,g) y=Conv<{_PAD}>(h,v)", _LOOKED_AT, rounded=2
+    ),
     "leaky": Graph(f"a=Conv<{_PAD}>(x,w,b) h=LeakyRelu<alpha=0.1>(a) y=Conv<{_PAD}>(h,v)", _LOOKED_AT),
     "prelu": Graph(
-        f"a=Conv<{_PAD}>(x,w,b) h=PRelu(a,s) y=Conv<{_PAD}>(h,v)", {**_LOOKED_AT, "s": np.full((8, 1, 1), 0.2, _F)}
+        f"a=Conv<{_PAD}>(x,w,b) h=PRelu(a,s) y=Conv<{_PAD}>(h,v)",
+        {**_LOOKED_AT, "s": np.full((8, 1, 1), 0.2, _F)},
+        rounded=2,
     ),
     "pad": Graph(
         f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) p=Pad(r,pads) y=Conv(p,v)", {**_LOOKED_AT, "pads": _c(0, 0, 1, 1, 0, 0, 1, 1)}
@@ -231,6 +237,7 @@ GRAPHS: dict[str, Graph] = {
         f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) y=Conv<{_PAD}>(r,v)",
         _LOOKED_AT,
         outputs="float[batch,c,h,w] a, float[batch,c,h,w] y",
+        rounded=2,
     ),
     "input_is_output": Graph(
         f"a=Conv<{_PAD}>(x,w,b) i=Identity(x) y=Relu(a)",
@@ -274,6 +281,15 @@ GRAPHS: dict[str, Graph] = {
         f" y=Conv<{_PAD}>(i,u)",
         {**_LOOKED_AT, "u": _W},
         f"{_IMAGE}, bool flag",
+        rounded=2,
+        floats=1,
+    ),
+    "loop": Graph(
+        f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) l=Loop(two,yes,r)<body=t(int64 i, bool c, float[batch,k,h,w] s)=>(bool d, float[batch,k,h,w] e){{d=Identity(c) n=Conv<{_PAD}>(s,v) e=Add(n,r)}}>"
+        f" y=Conv<{_PAD}>(l,u)",
+        {**_LOOKED_AT, "u": _W, "two": np.array(2, np.int64), "yes": np.array(True)},
+        rounded=2,
+        floats=1,
     ),
     "ids": Graph(
         "e=Gather(table,ids) m=Cast<to=1>(mask) n=Unsqueeze(m,last) k=Mul(e,n) a=MatMul(k,w) r=Relu(a) y=MatMul(r,v)",
@@ -286,6 +302,7 @@ GRAPHS: dict[str, Graph] = {
         {"w": (32, 32), "v": (32, 32), "u": (32, 32), "s": np.ones(32, _F), "b": (32,)},
         "float[batch,seq,32] x",
         "float[batch,seq,32] y",
+        rounded=3,
     ),
     "constant_add": Graph(
         f"a=Conv<{_PAD}>(x,w,b) s=Add(a,k) r=Relu(s) y=Conv<{_PAD}>(r,v)",
@@ -297,16 +314,21 @@ GRAPHS: dict[str, Graph] = {
         outputs="float[batch,8] y",
     ),
     "batched_weight": Graph(
-        "a=MatMul(x,w) y=MatMul(a,v)", {"w": (2, 32, 32), "v": (32, 32)}, "float[2,12,32] x", "float[2,12,32] y", int8=1
+        "a=MatMul(x,w) y=MatMul(a,v)",
+        {"w": (2, 32, 32), "v": (32, 32)},
+        "float[2,12,32] x",
+        "float[2,12,32] y",
+        floats=1,
     ),
     "stacked_relu": Graph(f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) s=Relu(r) y=Conv<{_PAD}>(s,v)", _LOOKED_AT),
     "normed": Graph(
         f"a=Conv<{_PAD}>(x,w) n=BatchNormalization(a,one,b,b,one) r=Relu(n) y=Conv<{_PAD}>(r,v)",
         {**_LOOKED_AT, "one": np.ones(8, _F)},
+        rounded=2,
     ),
-    "relu_read_twice": Graph(f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) s=Add(a,r) y=Conv<{_PAD}>(s,v)", _LOOKED_AT),
-    "bias_variable": Graph(f"k=Add(b,b) a=Conv<{_PAD}>(x,w,k) y=Conv<{_PAD}>(a,v)", _LOOKED_AT),
-    "sub_div": Graph(f"a=Conv<{_PAD}>(x,w,b) s=Sub(a,x) r=Relu(s) y=Conv<{_PAD}>(r,v)", _LOOKED_AT),
+    "relu_read_twice": Graph(f"a=Conv<{_PAD}>(x,w,b) r=Relu(a) s=Add(a,r) y=Conv<{_PAD}>(s,v)", _LOOKED_AT, rounded=2),
+    "bias_variable": Graph(f"k=Add(b,b) a=Conv<{_PAD}>(x,w,k) y=Conv<{_PAD}>(a,v)", _LOOKED_AT, floats=1),
+    "sub_div": Graph(f"a=Conv<{_PAD}>(x,w,b) s=Sub(a,x) r=Relu(s) y=Conv<{_PAD}>(r,v)", _LOOKED_AT, rounded=3),
     "shuffle": Graph(
         f"a=Conv<{_PAD},group=2>(x,g,b) r=Relu(a) s=Reshape(r,five) t=Transpose<perm=[0,2,1,3,4]>(s) z=Reshape(t,four) y=Conv<{_PAD},group=2>(z,k)",
         {**_LOOKED_AT, "g": (8, 4, 3, 3), "k": (8, 4, 3, 3), "five": _c(-1, 2, 4, 16, 16), "four": _c(-1, 8, 16, 16)},

@@ -152,8 +152,11 @@ def layers_of(
         ran: names of the nodes that the runtime has kernels in integers for; None where that was not looked at.
         alone: SQNR in dB with only this layer rounded, by name, where it was measured.
     """
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         if node.op_type not in (*WEIGHTED, "LSTM", "GRU", "RNN") or constant(node.inputs[1]) is None:
+            continue
+        if node.graph is not model.graph:
+            yield Layer(node.name or "", node.op_type, "float: it is in a body of If, Loop or Scan")
             continue
         fate = f"float: {best.left.get(node.name, 'there is no kernel in integers for it')}"
         if node.name in best.excluded:

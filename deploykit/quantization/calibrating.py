@@ -3,10 +3,11 @@
 import gc
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -16,14 +17,10 @@ from deploykit.child import Step
 from deploykit.errors import ModelError, UsageError
 from deploykit.quantization.counts import Counts
 from deploykit.quantization.weighted import Model
-from deploykit.tensors import Array
+from deploykit.tensors import Array, Signature
 
 _AT_ONCE = 1 << 24
 """Values of all tensors looked at that a call may give."""
-
-
-_EACH = 512
-"""Values of a channel that go into its mean, of one call: of more, every n-th."""
 
 
 @dataclass
@@ -117,7 +114,7 @@ class Calibration:
             raise UsageError(
                 f"can't read the calibration {path}: {error.strerror}", fix="name one that is there"
             ) from error
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise UsageError(
                 f"{path} is no calibration, or is damaged",
                 fix="make it again: deploykit quantize --int8 --save-calibration",
@@ -161,7 +158,8 @@ def calibrate(
     Raises:
         ModelError: the model does not run, or gives what is no number.
     """
-    copy = folder / "calibrated.onnx"
+    copy = folder / "calibrated" / "model.onnx"  # and its weights beside it, where they are large
+    copy.parent.mkdir()
     _with_outputs(model, tensors, copy)
     del model
     gc.collect()  # a graph is cyclic, and its weights would stay beside those of the session
@@ -169,17 +167,17 @@ def calibrate(
     with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
         most = 1
         for call in calls():
-            for part in _parts(call, most, session.signature):
+            for part in parts_of(call, most, session.signature):
                 answer = next(iter(session.run_all([part])))
                 if isinstance(answer, ModelError):
                     raise answer
-                rows = _rows(part)
+                rows = rows_of(part)
                 most = max(1, _AT_ONCE * rows // max(sum(one.size for one in answer.values()), 1))
                 _count(found, channels, {**part, **answer})
                 del answer
                 found.samples += rows
                 step(f"calibrating: {found.samples} samples")
-    copy.unlink(missing_ok=True)
+    shutil.rmtree(copy.parent)
     return found
 
 
@@ -196,30 +194,26 @@ def _count(found: Calibration, channels: Mapping[str, int], tensors: Mapping[str
 
 def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> None:
     count = array.shape[axis]
-    step = -(-array.size // max(count, 1) // _EACH) or 1
-    if axis == 1:
-        rows = np.moveaxis(array.reshape(len(array), count, -1)[:, :, ::step], 1, 0).reshape(count, -1)
-    else:
-        rows = array.reshape(-1, count)[::step].T
-    sums = rows.sum(axis=1, dtype=np.float64)
+    rows = array.reshape(len(array), count, -1).sum(axis=2) if axis == 1 else array.reshape(-1, count)
+    sums = rows.sum(axis=0, dtype=np.float64)
     own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), 0))
     if own.sums.shape == sums.shape:
         own.sums += sums
-        own.count += rows.shape[1]
+        own.count += array.size // max(count, 1)
 
 
-def _parts(call: Mapping[str, Array], most: int, signature: Any) -> Iterator[dict[str, Array]]:
-    """Cut a call into smaller ones, along the axis that all of its inputs share."""
-    first = [spec.dims[0] if spec.dims else None for spec in signature.inputs]
-    if not isinstance(first[0], str) or any(dim != first[0] for dim in first):
+def parts_of(call: Mapping[str, Array], most: int, signature: Signature) -> Iterator[dict[str, Array]]:
+    """Cut a call into such of so many rows, along the axis that all of its inputs share; whole where there is none."""
+    first = {spec.dims[0] for spec in signature.inputs if spec.dims}
+    if len(first) != 1 or not isinstance(min(first), str):
         yield dict(call)
         return
-    rows = _rows(call)
-    for start in range(0, rows, most):
-        yield {name: array[start : start + most] for name, array in call.items()}
+    for start in range(0, rows_of(call), most):
+        yield {name: array[start : start + most] if array.ndim else array for name, array in call.items()}
 
 
-def _rows(call: Mapping[str, Array]) -> int:
+def rows_of(call: Mapping[str, Array]) -> int:
+    """Count the samples of a call."""
     return next((len(array) for array in call.values() if array.ndim), 1)
 
 
@@ -230,10 +224,10 @@ def _with_outputs(model: Model, tensors: Iterable[str], copy: Path) -> None:
     from deploykit.onnx_io import save
 
     values = {value.name: value for node in model.graph for value in node.outputs}
-    model.graph.outputs.clear()
-    for name in tensors:
-        if name in values:
-            value = values[name]
-            value.dtype = value.dtype or onnx_ir.DataType.FLOAT
-            model.graph.outputs.append(value)
+    wanted = [values[name] for name in tensors if name in values]
+    for value in wanted:
+        value.dtype = value.dtype or onnx_ir.DataType.FLOAT
+    if wanted:  # a graph has to give something, also where only its inputs are looked at
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(wanted)
     save(model, copy)

@@ -16,6 +16,8 @@ from deploykit.tensors import Array
 BINS = 1 << 16
 _INFINITE = 0x7F80
 """The bin of infinity; above it, without the sign, are the numbers that are none."""
+_SMALL = 2.0**-14
+"""Part of the largest value under which values are zero to every grid that is worth it."""
 _AT_MOST = 1 << 16
 """Values of one call that are counted: of a larger tensor every n-th. Its smallest and largest are always exact."""
 
@@ -84,8 +86,13 @@ class Counts:
         lower = np.minimum(lower, upper)
         middle = np.where(magnitudes == 0, 0.0, (lower + upper) / 2)  # nearly all of what is in the first bin is zero
         signs = np.where(seen & 0x8000, -1.0, 1.0)
-        order = np.argsort(signs * middle, kind="stable")
         counts = self.bins[seen].astype(np.float64)
+        small = upper < _SMALL * max(upper, default=0.0)
+        middle[small], upper[small], lower[small] = 0.0, 0.0, 0.0
+        kept = np.append(np.flatnonzero(~small), np.flatnonzero(small)[:1])
+        if small.any():
+            counts[kept[-1]] = counts[small].sum()
+        order = kept[np.argsort((signs * middle)[kept], kind="stable")]
         return Values((signs * middle)[order], (upper - lower)[order], counts[order])
 
     def to_json(self) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from deploykit.tensors import Array
 _TAIL = 1e-4
 """Share of the values that the method ``percentile`` leaves out at each end."""
 _LINES = 2048
-_SHRINKS = np.geomspace(1.0, 0.05, 72)
+_SHRINKS: list[float] = np.geomspace(1.0, 0.05, 72).tolist()
 """Parts of the whole range that are tried."""
+_WIDE = 6
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,30 @@ class Grid:
         return 0 if self.symmetric else int(np.clip(np.rint(-self.low / self.scale), 0, self.levels))
 
     def error(self, values: Values) -> float:
-        """Give the mean squared error of values rounded to the grid, clipped at its ends."""
-        scale = self.scale
+        """Give the mean squared error of values rounded to the grid, clipped at its ends.
+
+        Of values that are spread evenly over their bin this is exact, whether that is wider than a step or narrower.
+        """
         least, most = (
             (-(self.levels // 2), self.levels // 2) if self.symmetric else (-self.zero, self.levels - self.zero)
         )
-        steps = np.clip(np.rint(values.middle / scale), least, most)
-        squared = (values.middle - steps * scale) ** 2
-        # What is spread over more than a step errs as what is spread evenly over one: by step^2 / 12.
-        inside = (values.middle > least * scale) & (values.middle < most * scale)
-        squared = np.where(inside & (values.width >= scale), scale**2 / 12, squared)
-        return float(squared @ values.counts / max(values.counts.sum(), 1))
+        middle, half = values.middle / self.scale, values.width / self.scale / 2
+        narrow = half < _NARROW
+        spread = (_summed(middle + half) - _summed(middle - half)) / np.where(narrow, 1.0, 2 * half)
+        inside = np.where(narrow, (middle - np.rint(middle)) ** 2, spread)
+        outside = (middle - np.clip(middle, least, most)) ** 2
+        squared = np.where((middle > most) | (middle < least), outside, inside)
+        return float(squared @ values.counts / max(values.counts.sum(), 1)) * self.scale**2
 
 
+def _summed(steps: Array) -> Array:
+    """Integrate the squared distance to the nearest whole number, from zero on."""
+    whole = np.rint(steps)
+    return whole / 12 + (steps - whole) ** 3 / 3
+
+
+_NARROW = 1e-4
+"""Half the width of a bin, in steps, under which all of its values are taken for the same."""
 _SMALLEST = float(np.finfo(np.float32).tiny) * 2**16
 
 
@@ -65,6 +77,10 @@ class Choice:
     """Mean squared error on the calibration's values."""
 
 
+Making = Callable[[float, float], Grid]
+"""Makes the grid of a range, of the levels and symmetry that are asked for."""
+
+
 def choose(counts: Counts, *, levels: int, symmetric: bool, method: str = "auto") -> Choice:
     """Choose the range of a tensor.
 
@@ -76,11 +92,14 @@ def choose(counts: Counts, *, levels: int, symmetric: bool, method: str = "auto"
 
     """
     values = counts.values()
+
+    def grid(low: float, high: float) -> Grid:
+        return Grid(min(low, 0.0), max(high, 0.0), levels, symmetric)
+
     found = []
     for name in METHODS if method == "auto" else (method,):
-        low, high = METHODS[name](counts, values, levels)
-        grid = Grid(min(low, 0.0), max(high, 0.0), levels, symmetric)
-        found.append(Choice(grid, name, grid.error(values)))
+        own = grid(*METHODS[name](counts, values, grid))
+        found.append(Choice(own, name, own.error(values)))
     return min(found, key=lambda one: one.error)
 
 
@@ -97,16 +116,16 @@ def check_method(name: str) -> None:
         )
 
 
-def _minmax(counts: Counts, values: Values, levels: int) -> tuple[float, float]:  # noqa: ARG001
+def _minmax(counts: Counts, values: Values, grid: Making) -> tuple[float, float]:  # noqa: ARG001
     return counts.lowest, counts.highest
 
 
-def _average(counts: Counts, values: Values, levels: int) -> tuple[float, float]:  # noqa: ARG001
+def _average(counts: Counts, values: Values, grid: Making) -> tuple[float, float]:  # noqa: ARG001
     """Average the smallest and the largest value of each call."""
     return counts.sum_of_lowest / max(counts.calls, 1), counts.sum_of_highest / max(counts.calls, 1)
 
 
-def _percentile(counts: Counts, values: Values, levels: int) -> tuple[float, float]:  # noqa: ARG001
+def _percentile(counts: Counts, values: Values, grid: Making) -> tuple[float, float]:  # noqa: ARG001
     """Leave out the outermost values."""
     below = np.cumsum(values.counts)
     total = below[-1] if below.size else 0
@@ -117,27 +136,34 @@ def _percentile(counts: Counts, values: Values, levels: int) -> tuple[float, flo
     return max(low, counts.lowest), min(high, counts.highest)
 
 
-def _mse(counts: Counts, values: Values, levels: int) -> tuple[float, float]:
+def _mse(counts: Counts, values: Values, grid: Making) -> tuple[float, float]:
     """Search for the range with the least squared error: first of both ends together, then of each."""
 
     def error(low: float, high: float) -> float:
-        return Grid(min(low, 0.0), max(high, 0.0), levels, symmetric=False).error(values)
+        return grid(low, high).error(values)
 
     low, high = counts.lowest, counts.highest
-    part = min(_SHRINKS, key=lambda shrink: error(low * shrink, high * shrink))
+    part = _shrunk(lambda shrink: error(low * shrink, high * shrink))
     low, high = low * part, high * part
-    high = min((counts.highest * shrink for shrink in _SHRINKS), key=lambda end: error(low, end))
-    low = min((counts.lowest * shrink for shrink in _SHRINKS), key=lambda end: error(end, high))
+    high = counts.highest * _shrunk(lambda shrink: error(low, counts.highest * shrink))
+    low = counts.lowest * _shrunk(lambda shrink: error(counts.lowest * shrink, high))
     return low, high
 
 
-def _entropy(counts: Counts, values: Values, levels: int) -> tuple[float, float]:
+def _shrunk(error: Callable[[float], float]) -> float:
+    """Give the part of a range that errs least: looked for in wide steps, and around the best of them."""
+    coarse = min(range(0, len(_SHRINKS), _WIDE), key=lambda place: error(_SHRINKS[place]))
+    near = _SHRINKS[max(coarse - _WIDE + 1, 0) : coarse + _WIDE]
+    return min(near, key=error)
+
+
+def _entropy(counts: Counts, values: Values, grid: Making) -> tuple[float, float]:
     """Keep the part of the range whose distribution loses least information, by the Kullback-Leibler divergence.
 
     After S. Migacz, 8-bit inference with TensorRT, GTC 2017: the tails are added to the outermost bins, and the steps
     are compared with the bins that they merge.
     """
-    low, high = min(counts.lowest, 0.0), max(counts.highest, 0.0)
+    low, high, levels = min(counts.lowest, 0.0), max(counts.highest, 0.0), grid(0.0, 1.0).levels
     if not high > low:
         return low, high
     lines = _spread(values, low, high)
@@ -176,7 +202,7 @@ def _divergence(lines: Array, first: int, last: int, levels: int) -> float:
     return float((p[both] * np.log(p[both] / q[both])).sum() + lost * np.log(1e6))
 
 
-METHODS: dict[str, Callable[[Counts, Values, int], tuple[float, float]]] = {
+METHODS: dict[str, Callable[[Counts, Values, Making], tuple[float, float]]] = {
     "minmax": _minmax,
     "average": _average,
     "percentile": _percentile,

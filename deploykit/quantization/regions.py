@@ -117,8 +117,8 @@ def find_regions(model: Model, target: Target, excluded: Collection[str] = ()) -
             found.units.append(unit)
         elif node in between:
             found.movers.append(node)
-    integers = {unit.node for unit in found.units} | set(found.movers)
-    found.units = [_ended(unit, integers) for unit in found.units]
+    places = {**dict.fromkeys(found.movers, (0,)), **{unit.node: unit.activations for unit in found.units}}
+    found.units = [replace(unit, rounded=_is_rounded(unit, places, target)) for unit in found.units]
     return found
 
 
@@ -196,7 +196,7 @@ def _between(
 
 
 def _reached(
-    model: Model, target: Target, excluded: Collection[str], fixed: set[Value], weighted: Collection[Node]
+    model: Model, target: Target, excluded: Collection[str], fixed: set[Value], weighted: Mapping[Node, Unit]
 ) -> dict[Node, Unit | None]:
     tensors = set(fixed)
     found: dict[Node, Unit | None] = {}
@@ -204,7 +204,7 @@ def _reached(
         if node in weighted or node.name in excluded or node.domain not in ("", "ai.onnx"):
             continue
         moves = node.op_type in target.movers and _moves(node)
-        unit = _joining(node, target) if node.op_type in target.between else None
+        unit = _joining(node, target, weighted) if node.op_type in target.between else None
         if (moves or unit is not None) and _reads(node, unit) <= tensors:
             found[node] = unit
             tensors.update(_ends(node, unit))
@@ -232,13 +232,16 @@ def pads_with_zero(node: Node) -> bool:
     return value is None or (given is not None and not given.numpy().any())
 
 
-def _joining(node: Node, target: Target) -> Unit | None:
+def _joining(node: Node, target: Target, weighted: Mapping[Node, Unit]) -> Unit | None:
     """Take a node that joins or changes integers."""
     if len(node.outputs) != 1 or not all(map(is_float, node.inputs)) or all(map(constant, node.inputs)):
         return None
     constants = tuple(place for place, value in enumerate(node.inputs) if constant(value) is not None)
-    activations = tuple(place for place in range(len(node.inputs)) if place not in constants)
-    return Unit(node, activations, constants, end=_folded(node, target))
+    activations = [place for place in range(len(node.inputs)) if place not in constants]
+    if node.op_type == "Add" and target.sums_fuse and len(activations) > 1:
+        fused = [place for place in activations if _is_only_for(node, node.inputs[place], weighted)]
+        activations = [place for place in activations if place not in fused[-1:]]
+    return Unit(node, tuple(activations), constants, end=_folded(node, target))
 
 
 def _ends(node: Node, unit: Unit | None) -> tuple[Value, ...]:
@@ -249,9 +252,14 @@ def _is_read(ends: tuple[Value, ...], integers: set[Node]) -> bool:
     return any(use.node in integers for end in ends for use in end.uses())
 
 
-def _ended(unit: Unit, integers: set[Node]) -> Unit:
-    """Leave a product in float that no integers read: the runtime adds its sums up in float then."""
-    free = unit.node.op_type in ("MatMul", "Gemm") and not any(use.node in integers for use in unit.end.uses())
-    if free and unit.end is unit.node.outputs[0]:
-        return replace(unit, rounded=False)
-    return unit
+def _is_only_for(node: Node, value: Value, weighted: Mapping[Node, Unit]) -> bool:
+    """Tell whether a value is the result of a node with weights, and read by one node alone."""
+    made = weighted.get(value.producer())
+    return made is not None and made.end is value and {use.node for use in value.uses()} == {node}
+
+
+def _is_rounded(unit: Unit, places: Mapping[Node, tuple[int, ...]], target: Target) -> bool:
+    """Tell whether a result becomes integers: where integers read it, or the target has no kernel that leaves it."""
+    if unit.node.op_type not in target.free:
+        return True
+    return any(use.idx in places.get(use.node, ()) for use in unit.end.uses())

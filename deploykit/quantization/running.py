@@ -12,7 +12,7 @@ import numpy as np
 
 from deploykit.quantization.sensitivity import Switchable
 from deploykit.quantization.targets import WEIGHTED, Target
-from deploykit.quantization.weighted import Model, Node, Value, constant, hindrance, is_turned, kept
+from deploykit.quantization.weighted import Model, Node, Value, attribute, constant, hindrance, is_turned, kept
 from deploykit.quantization.weights import Rounded, rounded
 from deploykit.tensors import Array
 
@@ -50,6 +50,8 @@ def find_products(model: Model, target: Target, excluded: Collection[str] = ()) 
 def _why_not(node: Node, target: Target) -> str:
     if node.op_type == "LSTM":
         plain = all(constant(node.inputs[place]) is not None for place in (1, 2))
+        if attribute(node, "layout", 0):
+            return "its batch comes before its steps"
         return "" if plain else "its weight is computed"
     if node.op_type not in ("MatMul", "Gemm"):
         return f"onnxruntime has no kernel with ranges at run time for {node.op_type}"
@@ -131,7 +133,7 @@ def _lstm(model: Model, node: Node, target: Target) -> None:
     made = onnx_ir.node(
         "DynamicQuantizeLSTM",
         inputs,
-        {name: value.value for name, value in node.attributes.items() if name != "layout"},
+        {name: value.value for name, value in node.attributes.items()},
         domain=MICROSOFT,
         num_outputs=len(node.outputs),
         name=node.name,

@@ -5,10 +5,11 @@ they are after rounding. So the model is loaded once, and one inference tells th
 """
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError
+from deploykit.quantization.calibrating import parts_of, rows_of
 from deploykit.quantization.weighted import Model, Node, Value
-from deploykit.tensors import Array
+from deploykit.tensors import Array, Signature
 
 _ROWS = 8
 _SWITCH = "deploykit_switch_"
@@ -59,7 +61,7 @@ def effects(
     Args:
         model: the model in float; it is changed.
         layers: its layers, with what they read once they are rounded, which is in the model already.
-        calls: inputs by name; of the first call some rows are taken.
+        calls: inputs by name, of which the first rows are taken.
         step: takes a sentence about what goes on.
     """
     from deploykit.onnx_io import save
@@ -70,32 +72,44 @@ def effects(
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deploykit-"))) / "switched.onnx"
         save(model, path)
         session = stack.enter_context(backend_for(Format.ONNX).load(Artifact(path, Format.ONNX), Asked()))
-        for call in islice(calls, 1):
-            few = {name: array[:_ROWS] if array.ndim else array for name, array in call.items()}
-            reference = _run(session, few, len(layers), None)
-            for number, layer in enumerate(layers):
-                step(f"measuring the effect of layer {number + 1} of {len(layers)}")
-                noise = _noise(reference, _run(session, few, len(layers), number))
-                yield Effect(layer.node.name, noise, layer.work)
+        run = partial(_run, session, _first(calls, session.signature), len(layers))
+        reference = run(None)
+        for number, layer in enumerate(layers):
+            step(f"measuring the effect of layer {number + 1} of {len(layers)}")
+            yield Effect(layer.node.name, _noise(reference, run(number)), layer.work)
 
 
-def _run(session: Any, call: Mapping[str, Array], count: int, only: int | None) -> Mapping[str, Array]:
-    switches = {f"{_SWITCH}{number}": np.array(number == only) for number in range(count)}
-    answer = next(iter(session.run_all([{**call, **switches}])))
-    if isinstance(answer, ModelError):
-        raise answer
-    found: Mapping[str, Array] = answer
+def _first(calls: Iterable[Mapping[str, Array]], signature: Signature) -> list[Mapping[str, Array]]:
+    """Take some rows, of as many calls as that takes."""
+    found, rows = list[Mapping[str, Array]](), 0
+    for call in calls:
+        found.append(next(parts_of(call, _ROWS - rows, signature)))
+        rows += rows_of(found[-1])
+        if rows >= _ROWS:
+            break
     return found
 
 
-def _noise(reference: Mapping[str, Array], found: Mapping[str, Array]) -> float:
-    worst = 0.0
-    for name, array in reference.items():
-        if array.dtype.kind == "f" and array.size:
-            own = array.astype(np.float64)
-            error = found[name].astype(np.float64) - own
-            worst = max(worst, float((error**2).sum() / max((own**2).sum(), 1e-30)))
-    return worst
+def _run(
+    session: Any, calls: Sequence[Mapping[str, Array]], count: int, only: int | None
+) -> Sequence[Mapping[str, Array]]:
+    switches = {f"{_SWITCH}{number}": np.array(number == only) for number in range(count)}
+    answers: list[Mapping[str, Array]] = list(session.run_all([{**call, **switches} for call in calls]))
+    for answer in answers:
+        if isinstance(answer, ModelError):
+            raise answer
+    return answers
+
+
+def _noise(reference: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]) -> float:
+    """Give the power of the error over that of the output, of the worst output."""
+    errors, powers = defaultdict[str, float](float), defaultdict[str, float](float)
+    for own, other in zip(reference, found, strict=True):
+        for name, array in own.items():
+            if array.dtype.kind == "f" and array.size:
+                errors[name] += float(((array.astype(np.float64) - other[name]) ** 2).sum())
+                powers[name] += float((array.astype(np.float64) ** 2).sum())
+    return max((error / max(powers[name], 1e-30) for name, error in errors.items()), default=0.0)
 
 
 def _switch(model: Model, layer: Switchable, number: int) -> None:

@@ -43,6 +43,10 @@ class Target:
     """Operators that move integers about as they are."""
     folded: frozenset[str] = frozenset({"Relu", "Clip"})
     """Operators that vanish in the one before."""
+    free: frozenset[str] = frozenset({"MatMul", "Gemm"})
+    """Operators whose results may be floats where no integers read them."""
+    sums_fuse: bool = False
+    """Whether an Add is computed with the product before it, whose result is then not rounded between them."""
     bias: bool = True
     """Whether biases are integers too."""
     rewritten: frozenset[str] = frozenset({"ReduceMean"})
@@ -68,7 +72,9 @@ _CPU_WEIGHTED = frozenset({"Conv", "MatMul", "Gemm"})
 _CPU_BETWEEN = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
 _CPU_MOVERS = _MOVERS | {"Pad"}
 _CPU_REWRITTEN = frozenset({"ReduceMean", "ConvTranspose"})
-_TENSORRT_BETWEEN = frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"})
+_ALL_WEIGHTED = _CPU_WEIGHTED | {"ConvTranspose"}
+_TENSORRT_BETWEEN = frozenset({"Add", "AveragePool", "GlobalAveragePool"})
+_OPENVINO_BETWEEN = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"})
 
 TARGETS = {
     one.name: one
@@ -98,8 +104,11 @@ TARGETS = {
             "TensorRT: int8 with zero in the middle for both, biases in float",
             symmetric=True,
             weight_levels=254,
-            weighted=_CPU_WEIGHTED | {"ConvTranspose"},
+            weighted=_ALL_WEIGHTED,
             between=_TENSORRT_BETWEEN,
+            movers=frozenset(),  # it moves Q and DQ over what only moves values itself
+            free=_ALL_WEIGHTED | _TENSORRT_BETWEEN,
+            sums_fuse=True,
             bias=False,
         ),
         Target(
@@ -107,8 +116,9 @@ TARGETS = {
             "OpenVINO on a CPU: uint8 activations, int8 weights, biases in float",
             symmetric=False,
             weight_levels=254,
-            weighted=_CPU_WEIGHTED | {"ConvTranspose"},
-            between=_CPU_BETWEEN - {"Sigmoid", "LeakyRelu"},
+            weighted=_ALL_WEIGHTED,
+            between=_OPENVINO_BETWEEN,
+            free=_ALL_WEIGHTED | _OPENVINO_BETWEEN,
             bias=False,
         ),
     )
