@@ -146,3 +146,14 @@ def test_weights_in_a_file_beside_the_model_are_rounded_too(tmp_path: Path) -> N
     onnx.load(str(tmp_path / "q.onnx"))
     (tmp_path / "elsewhere").rename(tmp_path / "weights.bin")
     assert min(compared(tmp_path, graph.samples())) > 25
+
+
+def test_without_vnni_weights_have_seven_bits(tmp_path: Path) -> None:
+    from onnx import load, numpy_helper
+
+    quantized(GRAPHS["residual"], tmp_path, target="cpu-avx2")
+    arrays = [numpy_helper.to_array(one) for one in load(str(tmp_path / "q.onnx")).graph.initializer]
+    weights = [array for array in arrays if array.dtype == np.int8 and array.ndim > 1]
+    assert len(weights) == 3
+    assert max(int(np.abs(array.astype(int)).max()) for array in weights) == 63
+    assert min(compared(tmp_path, GRAPHS["residual"].samples())) > 25

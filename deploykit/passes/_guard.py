@@ -131,9 +131,9 @@ class Guard:
             return []
         total = len(self._order)
         if self._enough is None:
-            missed = f"the budget is missed even with {self._too_few} of {total} layers in float"
+            missed = f"the budget is missed even with {self._too_few} of {total} nodes in float"
             return [missed, *self._remarks]
-        return [f"{self._enough} of {total} layers went back to float, to keep the budget", *self._remarks]
+        return [f"{self._enough} of {total} nodes went back to float, to keep the budget", *self._remarks]
 
 
 def _worth(one: Effect) -> float:

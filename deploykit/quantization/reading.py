@@ -45,10 +45,12 @@ def read(path: Path, target: Target | None = None) -> Model:
 
 def _name(model: Model) -> None:
     """Give every node a name of its own: the report, the search and the user call them by it."""
+    own = {node.name for node in model.graph if node.name}
     known = set[str]()
     for number, node in enumerate(model.graph):
         if not node.name or node.name in known:
-            node.name = f"{node.name or node.op_type}_{number}"
+            name = f"{node.name or node.op_type}_{number}"
+            node.name = name if name not in own | known else f"{name}_of_its_own"
         known.add(node.name)
 
 
