@@ -1,0 +1,31 @@
+"""How results look: rich tables and a spinner in a terminal, or one JSON object on standard output."""
+
+from deploykit.console.made import (
+    show_bench,
+    show_calibration,
+    show_conversion,
+    show_optimization,
+    show_seal,
+    show_verification,
+)
+from deploykit.console.seen import show_examination, show_inspection, show_plugins
+from deploykit.console.streams import error_json, plain, print_error, print_json, progress
+from deploykit.console.verdict import show_verdict
+
+__all__ = [
+    "error_json",
+    "plain",
+    "print_error",
+    "print_json",
+    "progress",
+    "show_bench",
+    "show_calibration",
+    "show_conversion",
+    "show_examination",
+    "show_inspection",
+    "show_optimization",
+    "show_plugins",
+    "show_seal",
+    "show_verdict",
+    "show_verification",
+]
