@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Make an ONNX file smaller and faster, and prove that it is still the same model.
 
-    Writes MODEL.simplified.onnx and its golden. It is held to the answers of the source that the model was converted
-    from; neither file appears unless the proof succeeds.
+    Writes MODEL.simplified.onnx in the current folder, and its golden. It is held to the answers of the source that the
+    model was converted from; neither file appears unless the proof succeeds.
 
     \b
     deploykit optimize

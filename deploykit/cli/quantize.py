@@ -97,9 +97,9 @@ def command(
 ) -> None:
     """Let an ONNX file compute in fewer bits, and prove how near it is to its source.
 
-    Writes MODEL.fp16.onnx or MODEL.int8.onnx and its golden. With --fp16 what does not fit, or loses too much, stays
-    in float32, and is named. With --int8 the layers that harm most go back to float until the budget is kept. Neither
-    file appears unless the proof succeeds.
+    Writes MODEL.fp16.onnx or MODEL.int8.onnx in the current folder, and its golden. With --fp16 what does not fit, or
+    loses too much, stays in float32, and is named. With --int8 the layers that harm most go back to float until the
+    budget is kept. Neither file appears unless the proof succeeds.
 
     \b
     deploykit quantize --int8 --data calib.npz

@@ -70,7 +70,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
         model: an ONNX file; the latest made in this folder where it is not given.
         output: the file to write; the model's name with what was done, in the current folder, where it is not given.
         passes: what to apply; a name stands for a pass with its usual options. See ``deploykit.passes``.
-        demand: what is asked of a result that has lost something; the usual bounds where it is not given.
+        demand: what is asked of a result in fewer bits; the usual bounds where it is not given.
         keep_slower: whether a result stays that is meant to be faster, and is not.
         samples: at most so many of the user's samples are looked at; 32 where nothing is said.
         seed: of synthesized inputs.
@@ -84,7 +84,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     chain = [PASSES.make(one) if isinstance(one, str) else one for one in passes]
     asked = Asked(**loading)
     source = Artifact.open(model or workspace.latest())
-    before = _checked(source, asked, chain, demand or Demand())
+    before = _checked(source, asked, chain, demand or Demand(), keep_slower=keep_slower)
     target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
     clock = Clock()
     with staging(target.parent) as stage:
@@ -111,7 +111,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     )  # fmt: skip
 
 
-def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand) -> Measure:
+def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand, *, keep_slower: bool) -> Measure:
     """Make sure that the whole chain fits before anything runs, and measure what goes in.
 
     Raises:
@@ -136,6 +136,8 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Dem
                 details=[str(source.path)],
             )
         precision = one.precision or precision
+    if keep_slower and not any(one.hastens for one in passes):
+        raise UsageError("--keep-slower is for what is meant to be faster on this machine", fix="leave it out")
     if demand.labels is not None and asked.data is None:
         raise UsageError("--labels are those of the samples of --data", fix="--data val.npz --labels val.npz:y")
     if demand != Demand():

@@ -76,14 +76,18 @@ class Chain:
     step: Step
     lossy: bool = False
     """Whether the model has lost something by now, so that it is judged by how much."""
+    fewer: bool = False
+    """Whether it has fewer bits by now, so that the user's bounds are for it."""
 
     def applied(self, one: Pass, path: Path, folder: Path) -> tuple[Path, Stage]:
         """Apply a pass in a folder of its own, and prove what it made."""
         own = folder / "own"
         own.mkdir(parents=True)
-        before, self.lossy = self.lossy, self.lossy or one.lossy
+        before = partial(self.evidence.judge, path, self.target, lossy=self.lossy, fewer=self.fewer)
+        self.lossy, self.fewer = self.lossy or one.lossy, self.fewer or one.precision is not None
         written = _Written(folder, self.target.name, partial(self._lineage, one))
-        judge = _Judged(partial(self.evidence.judge, target=self.target, lossy=self.lossy), self.clock, name_of(one))
+        judging = partial(self.evidence.judge, target=self.target, lossy=self.lossy, fewer=self.fewer)
+        judge = _Judged(judging, self.clock, name_of(one))
         self.step(f"{name_of(one)}: {path.name}")
         made = one.apply(
             path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step)
@@ -92,7 +96,7 @@ class Chain:
         self.clock.lap(name_of(one))
         verdict = judge(made.path)
         if not verdict.passed:
-            raise self._broken(one, made, verdict, self.evidence.judge(path, self.target, lossy=before))
+            raise self._broken(one, made, verdict, before())
         measure = written.measures[made.path]
         return made.path, Stage(spelled(one), made.done, made.notes, made.layers, verdict, measure)
 
@@ -130,14 +134,21 @@ class Chain:
                 details=said,
                 verdict=verdict,
             )
-        worse = f"so it was before {name_of(one)}: the model that came in is not its source any more"
-        blame = [] if before.passed else [worse]
+        blame = [] if before.passed else [f"so it was before {name_of(one)}: {self._at_fault}"]
         return NotEquivalent(
             f"after {name_of(one)} the model does not answer as {self.evidence.source} does; nothing was written",
             fix="deploykit validate shows what is wrong with the model" if blame else "leave it out",
             details=[*blame, *said],
             verdict=verdict,
         )
+
+    @property
+    def _at_fault(self) -> str:
+        if self.evidence.path is None:
+            return (
+                f"{self.source.path.name} itself does not pass, run once more on the inputs that it was recorded with"
+            )
+        return "the model that came in is not its source any more"
 
     def promoted(self, path: Path) -> list[Path]:
         """Put the last file and its golden in their place."""

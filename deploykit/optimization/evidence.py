@@ -31,7 +31,7 @@ class Evidence:
     source: str
     """What the verdict calls the source."""
     demand: Demand
-    """What is asked of a result that has lost something."""
+    """What is asked of a result in fewer bits."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -44,17 +44,23 @@ class Evidence:
         """Give the inputs of every call, the user's where there are any."""
         return (case.inputs for case in (self.data or self.golden).cases)
 
-    def judge(self, path: Path, target: Path, *, lossy: bool) -> Verdict:
+    def judge(self, path: Path, target: Path, *, lossy: bool, fewer: bool) -> Verdict:
         """Judge a file by the source's own answers, and by those to the user's samples where there are any.
 
         What has lost something is judged by the user's samples alone: to inputs that are made up it answers worse.
+
+        Args:
+            path: the file.
+            target: what the verdict calls it.
+            lossy: whether it has lost something on purpose.
+            fewer: whether it has fewer bits, so that the user's bounds are for it.
         """
-        demand = self.demand if lossy else Demand()
-        prove_by = partial(prove, path, demand=demand, artifact=str(target), reference=self.source)
+        demand = self.demand if fewer else Demand()
+        prove_by = partial(prove, path, artifact=str(target), reference=self.source)
         if lossy:
-            return prove_by(self.data or self.golden)
-        verdict = prove_by(self.golden)
-        return prove_by(self.data) if self.data is not None and verdict.passed else verdict
+            return prove_by(self.data or self.golden, demand=demand)
+        verdict = prove_by(self.golden, demand=demand.without_labels())
+        return prove_by(self.data, demand=demand) if self.data is not None and verdict.passed else verdict
 
     def write(self, place: Path, *, lossy: bool) -> None:
         """Write the golden that the result is to have beside it."""

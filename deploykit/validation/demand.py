@@ -56,6 +56,11 @@ class Demand:
         Budget(**bounds)  # raises where one is no bound
         return cls(Tolerances.parse(atol, rtol), bounds, labels, given.get("allow_undecided", False))
 
+    def without_labels(self) -> Self:
+        """Give what can be asked where nothing says what is right."""
+        bounds = {name: bound for name, bound in self.bounds.items() if name != "max_drop"}
+        return replace(self, bounds=bounds, labels=None)
+
     def check(self, precision: str) -> None:
         """Make sure that it makes sense for an artifact of this precision, before anything runs.
 
