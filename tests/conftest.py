@@ -78,3 +78,14 @@ def here(proved: Path, tmp_path: Path) -> Path:
         shutil.copy(proved / name, tmp_path)
     shutil.copytree(proved / ".deploykit", tmp_path / ".deploykit")
     return tmp_path
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the timing of what is meant to be faster: these nets are so small that they are not."""
+    from deploykit.passes.dynamic import Dynamic
+    from deploykit.passes.int8 import Int8
+    from deploykit.passes.weight_only import WeightOnly
+
+    for kind in (Int8, Dynamic, WeightOnly):
+        monkeypatch.setattr(kind, "hastens", False)

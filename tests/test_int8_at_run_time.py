@@ -16,6 +16,8 @@ from deploykit.quantization.blocks import in_blocks, restored
 from tests.int8_graphs import GRAPHS, Graph, weight
 from tests.test_int8_graphs import ANY, compared
 
+pytestmark = pytest.mark.usefixtures("untimed")
+
 PRODUCTS = Graph(
     "a=MatMul(x,w) s=Add(a,b) r=Relu(s) m=MatMul(r,v) y=Gemm<transB=1>(m,g,b)",
     {"w": (96, 96), "v": (96, 96), "g": (96, 96), "b": (96,)},

@@ -16,6 +16,8 @@ from deploykit.tensors import Tensors
 from tests.int8_graphs import GRAPHS, Graph
 from tests.test_int8_graphs import ANY, quantized
 
+pytestmark = pytest.mark.usefixtures("untimed")
+
 NET = GRAPHS["residual"]
 TENSORS = ("x", "r", "t", "y")
 CHANNELS = {"x": 1, "r": 1}

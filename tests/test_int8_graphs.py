@@ -14,6 +14,8 @@ from deploykit.validation import Demand
 from tests.int8_graphs import GRAPHS, Graph
 from tests.rtx import build
 
+pytestmark = pytest.mark.usefixtures("untimed")
+
 ANY = Demand(allow_undecided=True, bounds={"min_agreement": 0.0, "min_sqnr": 0.0, "min_iou": 0.0})
 """Nothing goes back to float by this."""
 

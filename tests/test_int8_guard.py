@@ -14,6 +14,8 @@ from deploykit.passes.weight_only import WeightOnly
 from deploykit.validation import Demand
 from tests.int8_graphs import Graph, weight
 
+pytestmark = pytest.mark.usefixtures("untimed")
+
 BLOCKS = 6
 HARMED = (1, 3, 4)
 """What goes into these convolutions has one channel that is 300 times as large as the others."""

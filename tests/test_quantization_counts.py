@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from deploykit.errors import ModelError, UsageError
 from deploykit.quantization.counts import Counts
-from deploykit.quantization.ranges import METHODS, Grid, choose
+from deploykit.quantization.ranges import METHODS, Grid, check_method, choose
 from deploykit.tensors import Array
 
 FLOATS = arrays.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e6, 1e6, width=32))
@@ -113,4 +113,4 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
 
 def test_an_unknown_method_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="entropy"):
-        choose(counted(np.ones(3, np.float32)), levels=255, symmetric=False, method="entrpy")
+        check_method("entrpy")

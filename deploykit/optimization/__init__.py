@@ -128,13 +128,13 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Dem
     before = measured(source.path, load(source.path))
     precision = before.precision
     for one in passes:
-        one.check(made_up=asked.data is None)
         if precision not in one.accepts:
             raise UsageError(
                 f"{name_of(one)} takes a model in {' or '.join(sorted(one.accepts))}, and this one is in {precision}",
                 fix="name the model from before that was done to it",
                 details=[str(source.path)],
             )
+        one.check(made_up=asked.data is None)
         precision = one.precision or precision
     if keep_slower and not any(one.hastens for one in passes):
         raise UsageError("--keep-slower is for what is meant to be faster on this machine", fix="leave it out")
