@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from deploykit.halving.schema import is_float
 from deploykit.halving.search import Trial, search
 from deploykit.halving.words import noted, told
 from deploykit.rounding import Half, emulate
+from deploykit.validation.tolerance import least_sqnr
 
 if TYPE_CHECKING:
     from deploykit.passes import Work
@@ -57,7 +59,7 @@ def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
     if made.verdict.passed or not work.judge(source).passed:
         return made  # what was wrong before is for the runner to say
     work.step(f"looking for what loses too much in {half.name}")
-    kept = search(made.plan, making.trial)
+    kept = search(made.plan, partial(making.trial, made.plan))
     found = making.made(kept) if kept is not None else made
     if not found.verdict.passed or not found.plan.halves:
         raise _failed(found, half)
@@ -87,14 +89,17 @@ class _Making:
         del graph
         return Halved(path, chosen, done, notes, self._judged(rounded))
 
-    def trial(self, kept: Collection[int]) -> Trial:
-        """Judge a file in which some nodes stay in float32, and throw it away."""
+    def trial(self, chosen: Plan, kept: Collection[int]) -> Trial:
+        """Judge a file in which some nodes of a plan stay in float32, and throw it away.
+
+        No cheapest cut is looked for: it would take the rest of a small part back to float32, which then does no harm.
+        """
         graph = read(self.source, self.half)
-        forced = dict.fromkeys(kept, "")
-        Rewriting(graph, plan(graph, self.ranges, forced), self._whole(graph, forced)).run()
+        rest = replace(chosen, halves=chosen.halves - set(kept))
+        Rewriting(graph, rest, self._whole(graph, kept)).run()
         rounded = self._rounded(graph)
         del graph
-        return Trial.of(self._judged(rounded))
+        return Trial.of(self._judged(rounded), least_sqnr(self.half.name))
 
     def _rounded(self, graph: Graph) -> Path:
         emulate(graph.model)
@@ -107,7 +112,7 @@ class _Making:
             file.unlink()
         return verdict
 
-    def _whole(self, graph: Graph, kept: Mapping[int, str]) -> frozenset[str] | None:
+    def _whole(self, graph: Graph, kept: Collection[int]) -> frozenset[str] | None:
         """Name the weights of the nodes that lose too much: they are not rounded either. None stands for all."""
         if not self.stored:
             return None
