@@ -221,3 +221,30 @@ def test_external_weights_stay_where_they_are_until_they_are_written(tmp_path: P
     halved(path)
     assert (tmp_path / "weights.bin").read_bytes() == before
     assert near(path, {"x": normal(2, 64, seed=2)})
+
+
+def test_what_is_added_has_names_of_its_own(tmp_path: Path) -> None:
+    # onnxruntime tells nodes apart by their names, and loads no file in which two have one.
+    text = """net (float[batch,16] x) => (float[batch,16] y, float[batch,16] y) {
+        [x_float16_cast] x_float16 = MatMul (x, w)
+        [y_cast] y_float16 = Relu (x_float16)
+        [node_Cast_0] y = MatMul (y_float16, w)
+    }"""
+    model = halved(net(text, tmp_path, w=normal(16, 16)))
+    names = [node.name for node in model.graph]
+    assert len(set(names)) == len(names) == 5, "three nodes and two casts"
+    assert [value.name for value in model.graph.outputs] == ["y", "y"]
+
+
+def test_sequences_are_let_alone(tmp_path: Path) -> None:
+    # What infers types takes a sequence of tensors for a tensor.
+    text = """net (float[batch,8] x) => (float[batch,8] y) {
+        a = MatMul (x, w)
+        parts = SplitToSequence <axis = 1> (a)
+        b = ConcatFromSequence <axis = 1> (parts)
+        y = MatMul (b, w)
+    }"""
+    path = net(text, tmp_path, w=normal(8, 8))
+    model = halved(path)
+    assert {node.op_type: node.inputs[0].dtype.name for node in model.graph}["MatMul"] == "FLOAT16"
+    assert near(path, {"x": normal(2, 8, seed=2)})
