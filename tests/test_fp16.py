@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import deploykit
-from deploykit.errors import NotEquivalent
+from deploykit.errors import NotEquivalent, UsageError
 from deploykit.halving.plan import Plan
 from deploykit.halving.search import Trial, search
 from deploykit.onnx_io import lineage, load, save, signature
@@ -144,7 +144,8 @@ def test_weights_that_vanish_are_counted_and_named(tmp_path: Path) -> None:
 def test_a_weight_over_the_largest_number_stays_whole(tmp_path: Path) -> None:
     weight = normal(64, 64)
     weight[3, 3] = 1e5
-    path = net("net (float[batch,64] x) => (float[batch,64] y) { y = MatMul (x, w) }", tmp_path, w=weight)
+    text = "net (float[batch,64] x) => (float[batch,64] y, float[batch,64] z) { y = MatMul (x, w)  z = MatMul (x, v) }"
+    path = net(text, tmp_path, w=weight, v=normal(64, 64))
     made = quantized(path)
     assert any("1 of 4096 weights are over 65504, up to 1e+05" in note for note in made.stages[0].notes)
     assert load(made.path).graph.initializers["w"].dtype.name == "FLOAT"
@@ -312,3 +313,40 @@ def test_optimize_takes_it_into_its_chain(here: Path) -> None:
 def test_bfloat16_has_a_limit_of_its_own(tmp_path: Path) -> None:
     made = deploykit.optimize(scores(tmp_path), tmp_path / "half.onnx", passes=[Bf16()])
     assert made.verdict.checks[0].limit == 10 * 2**16
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("net (int64[batch] x) => (int64[batch] y) { y = Add (x, x) }", "none of its numbers is float32"),
+        ("net (float[batch,9] x) => (float[batch,9] y) { y = CumSum (x, axis) }", "CumSum is computed in float32"),
+        ("net (float[batch,9] x) => (float[batch,9] y) { y = Relu (x) }", "a cast there costs more than it saves"),
+    ],
+)
+def test_a_model_without_anything_to_halve_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=r"nothing in net\.onnx that can be float16") as failed:
+        quantized(net(text, tmp_path, axis=np.int64(1)))
+    assert why in failed.value.details[0]
+
+
+def test_what_became_of_each_node_is_told_and_how_it_is_on_a_gpu(tmp_path: Path) -> None:
+    text = """net (float[batch,8] x) => (float[batch,8] y) {
+        [first] a = MatMul (x, w)
+        [sums] b = CumSum (a, axis)
+        [between] c = Relu (b)
+        [rest] d = CumSum (c, axis)
+        [last] y = MatMul (d, w)
+    }"""
+    path = net(text, tmp_path, w=normal(8, 8), axis=np.int64(1))
+    made = quantized(path)
+    (stage,) = made.stages
+    assert {layer.name: layer.fate for layer in stage.layers} == {
+        "first": "float16",
+        "sums": "float32: CumSum is computed in float32",
+        "between": "float32: a cast there costs more than it saves",
+        "rest": "float32: CumSum is computed in float32",
+        "last": "float16",
+    }
+    noted = [note for note in stage.notes if "with every tensor rounded to float16, as a GPU does: y keeps" in note]
+    assert float(noted[0].split()[-2]) > 40
+    assert any("the file is not smaller" in note for note in stage.notes), "256 bytes of weights, and five of names"

@@ -5,17 +5,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from deploykit.errors import NotEquivalent
+from deploykit.errors import NotEquivalent, UsageError
 from deploykit.halving.graph import Graph, read
 from deploykit.halving.plan import PRODUCTS, Plan, plan
 from deploykit.halving.ranges import Ranges, measure
 from deploykit.halving.rewrite import Rewriting
 from deploykit.halving.schema import is_float
 from deploykit.halving.search import Trial, search
-from deploykit.halving.words import noted, told
-from deploykit.rounding import Half, emulate
+from deploykit.halving.words import fates, noted, proved, sized, told
+from deploykit.rounding import Half, emulate, rounded_types
 from deploykit.validation.tolerance import least_sqnr
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class Halved:
     done: str
     """What was done, in one line."""
     notes: tuple[str, ...]
-    """What stayed in float32, and what became of weights."""
+    """What stayed in float32, what became of weights, and how it did where every tensor is rounded."""
+    fates: tuple[tuple[str, str, str], ...]
+    """The name, the operator and what became of each node with real numbers."""
     verdict: "Verdict"
 
 
@@ -46,6 +48,7 @@ def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
         ports: whether its inputs and outputs become 16 bits wide too.
 
     Raises:
+        UsageError: nothing in it can be halved.
         NotEquivalent: whatever stays in float32, it is not the same model any more.
         ModelError: it can't be read, or does not run.
     """
@@ -55,7 +58,8 @@ def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
     work.step(f"rewriting to {half.name}")
     made = making.made({})
     if not _loads(work.judge(made.path)):
-        made = _loading(replace(making, stored=False))
+        making = replace(making, stored=False)
+        made = _loading(making)
     if made.verdict.passed or not work.judge(source).passed:
         return made  # what was wrong before is for the runner to say
     work.step(f"looking for what loses too much in {half.name}")
@@ -82,12 +86,17 @@ class _Making:
         """Write a file, and judge what it is where every tensor of 16 bits is rounded."""
         graph = read(self.source, self.half)
         chosen = plan(graph, self.ranges, kept)
+        done, every, before = told(graph, chosen), fates(graph, chosen), _size(self.source, graph.model)
         Rewriting(graph, chosen, self._whole(graph, kept), self.ports).run()
+        if not kept and not chosen.halves and self.half not in rounded_types(graph.model):
+            raise _nothing(self.source, self.half, list(noted(graph, chosen)))
         path = self.work.write(graph.model)
-        done, notes = told(graph, chosen), tuple(noted(graph, chosen))
+        notes = [*noted(graph, chosen), *sized(graph, before, _written(path))]
         rounded = self._rounded(graph)
         del graph
-        return Halved(path, chosen, done, notes, self._judged(rounded))
+        verdict = self._judged(rounded)
+        notes += proved(verdict, self.half) if verdict.passed else ()
+        return Halved(path, chosen, done, tuple(notes), every, verdict)
 
     def trial(self, chosen: Plan, kept: Collection[int]) -> Trial:
         """Judge a file in which some nodes of a plan stay in float32, and throw it away.
@@ -124,6 +133,20 @@ class _Making:
         )
 
 
+def _size(path: Path, model: Any) -> int:
+    """Give the bytes of a file and of those that its weights are in."""
+    import onnx_ir
+
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    beside = {Path(one.path) for one in tensors if isinstance(one, onnx_ir.ExternalTensor)}
+    return sum(file.stat().st_size for file in {path, *beside})
+
+
+def _written(path: Path) -> int:
+    """Give the bytes of a file that has a folder of its own, with those beside it."""
+    return sum(file.stat().st_size for file in path.parent.iterdir())
+
+
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
@@ -150,6 +173,14 @@ def _loading(making: _Making) -> Halved:
 
 def _loads(verdict: "Verdict") -> bool:
     return all(check.what != "load" for check in verdict.failures)
+
+
+def _nothing(source: Path, half: Half, reasons: list[str]) -> UsageError:
+    return UsageError(
+        f"there is nothing in {source.name} that can be {half.name}",
+        fix="leave it as it is",
+        details=reasons or ["none of its numbers is float32"],
+    )
 
 
 def _failed(found: Halved, half: Half) -> NotEquivalent:

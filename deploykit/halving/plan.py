@@ -89,7 +89,9 @@ def plan(graph: Graph, ranges: Ranges, kept: Mapping[int, str] | None = None) ->
         if why is not None:
             reasons |= {one: reasons.get(one, why) for one in group}
     free = {number for number, ports in enumerate(graph.ports) if ports and number not in reasons}
-    return Plan(frozenset(free - _pulled(graph, together, free)), reasons, fits, tuple(map(frozenset, together)))
+    pulled = _pulled(graph, together, free)
+    reasons |= dict.fromkeys(pulled, "a cast there costs more than it saves")
+    return Plan(frozenset(free - pulled), reasons, fits, tuple(map(frozenset, together)))
 
 
 def _reasons(graph: Graph, ranges: Ranges, fits: Mapping[str, Fit]) -> Iterator[tuple[int, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 from deploykit.halving.graph import Graph, bodies, holds_graph, owner
 from deploykit.halving.plan import Plan
 from deploykit.halving.schema import is_float
-from deploykit.halving.weights import fit_of, half_tensor
+from deploykit.halving.weights import fits_throughout, half_tensor
 from deploykit.rounding import Half
 
 SMALL = 256
@@ -76,7 +76,10 @@ class Rewriting:
         """Tell whether a weight that only float32 reads is 16 bits wide in the file, and cast when it is loaded."""
         fit = self.plan.fits.get(value.name)
         large = value.const_value.size > SMALL and self.whole is not None and value.name not in self.whole
-        return large and fit is not None and fit.fits(self.graph.half) and not fit.mask
+        if not large or fit is None or not fit.fits(self.graph.half) or fit.mask:
+            return False
+        inner = any(user.graph is not self.graph.model.graph for user, _ in value.uses())
+        return not inner or fits_throughout(value.const_value, self.graph.half)
 
     def _store(self, graph: Any, value: Any, *, cast: bool) -> None:
         value.const_value = half_tensor(value.const_value, self.graph.half)
@@ -212,12 +215,11 @@ class Rewriting:
                     user.replace_input_with(place, wide)
 
     def _store_weights(self, body: Any) -> None:
-        """Store the large weights of a body in 16 bits; it computes in float32."""
+        """Store the large weights of a body in 16 bits; it computes in float32, and perhaps in no sample."""
         for value in list(body.initializers.values()):
-            if is_float(value) and value.const_value.size > SMALL and value not in body.outputs:
-                fit = fit_of(value.const_value, self.graph.half)
-                if fit.fits(self.graph.half) and not fit.mask and len(body):
-                    self._store(body, value, cast=True)
+            large = is_float(value) and value.const_value.size > SMALL and value not in body.outputs
+            if large and len(body) and fits_throughout(value.const_value, self.graph.half):
+                self._store(body, value, cast=True)
 
 
 def _tell(node: Any, half: Half) -> None:
