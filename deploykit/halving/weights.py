@@ -72,10 +72,11 @@ def fits_throughout(tensor: Any, half: Half) -> bool:
     if not fit.fits(half) or fit.mask:
         return False
     whole = tensor.numpy()
-    squares = np.square(whole)
-    errors = np.square(halved(whole, half).astype(np.float32) - whole)
+    with np.errstate(invalid="ignore"):  # where it is infinite it does not fit
+        errors = np.abs(halved(whole, half).astype(np.float32) - whole)
+    sizes = np.abs(whole)  # not squared: those of the smallest weights are zero
     others = [tuple(other for other in range(whole.ndim) if other != axis) for axis in range(whole.ndim)]
-    return all(bool(np.all(errors.sum(axes) <= (LOST * half.unit) ** 2 * squares.sum(axes))) for axes in others)
+    return all(bool(np.all(errors.sum(axes) <= LOST * half.unit * sizes.sum(axes))) for axes in others)
 
 
 def halved(array: Array, half: Half) -> Array:
