@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import deploykit
-from deploykit.errors import NotEquivalent
+from deploykit.errors import NotEquivalent, UsageError
 from deploykit.halving.plan import Plan
 from deploykit.halving.search import Trial, search
 from deploykit.onnx_io import lineage, load, save, signature
@@ -144,7 +144,8 @@ def test_weights_that_vanish_are_counted_and_named(tmp_path: Path) -> None:
 def test_a_weight_over_the_largest_number_stays_whole(tmp_path: Path) -> None:
     weight = normal(64, 64)
     weight[3, 3] = 1e5
-    path = net("net (float[batch,64] x) => (float[batch,64] y) { y = MatMul (x, w) }", tmp_path, w=weight)
+    text = "net (float[batch,64] x) => (float[batch,64] y, float[batch,64] z) { y = MatMul (x, w)  z = MatMul (x, v) }"
+    path = net(text, tmp_path, w=weight, v=normal(64, 64))
     made = quantized(path)
     assert any("1 of 4096 weights are over 65504, up to 1e+05" in note for note in made.stages[0].notes)
     assert load(made.path).graph.initializers["w"].dtype.name == "FLOAT"
@@ -167,12 +168,13 @@ def test_what_hides_scores_becomes_a_number_that_fits(tmp_path: Path) -> None:
 
 
 def test_the_layers_that_lose_too_much_are_found_and_kept(tmp_path: Path) -> None:
-    # Nothing overflows, and float16 loses all in the difference of two large numbers that are nearly the same.
+    # Nothing overflows, and float16 loses all in the difference of two large numbers that are nearly the same. It is
+    # written as a Sum: that of an Add or a Sub is seen from the ranges.
     text = """net (float[batch,16] x) => (float[batch,16] y) {
         a = MatMul (x, first)
         b = Relu (a)
         far = Add (b, offset)
-        near = Sub (far, offset)
+        near = Sum (far, back)
         c = MatMul (near, second)
         d = Relu (c)
         y = MatMul (d, third)
@@ -180,11 +182,35 @@ def test_the_layers_that_lose_too_much_are_found_and_kept(tmp_path: Path) -> Non
     own: dict[str, Any] = {
         name: normal(16, 16, scale=0.3, seed=seed) for seed, name in enumerate(("first", "second", "third"))
     }
-    made = quantized(net(text, tmp_path, offset=np.full(16, 8000.25, np.float32), **own))
+    offset = np.full(16, 8000.25, np.float32)
+    made = quantized(net(text, tmp_path, offset=offset, back=-offset, **own))
     names = {value.name: value.dtype.name for node in load(made.path).graph for value in node.outputs}
     assert names["far"] == names["near"] == "FLOAT"
     assert names["c"] == names["d"] == "FLOAT16"
-    assert any("far (Add): fails alone" in note or "near (Sub): fails alone" in note for note in made.stages[0].notes)
+    assert any("far (Add): fails alone" in note or "near (Sum): fails alone" in note for note in made.stages[0].notes)
+
+
+@pytest.mark.parametrize("kind", ["Sub", "Sum"])
+def test_a_mean_that_is_large_beside_what_varies_is_taken_off_in_float32(tmp_path: Path, kind: str) -> None:
+    # Temperatures in kelvin. The source's own noise is as large as the limit of float16 allows: the SQNR fails. Cheap
+    # nodes alone go back to float32 with the cheapest cut, and would seem to do no harm.
+    text = f"""net (float[batch,16] x) => (float[batch,4] y) {{
+        a = {kind} (x, mean)
+        b = Div (a, deviation)
+        c = MatMul (b, first)
+        d = Relu (c)
+        y = MatMul (d, second)
+    }}"""
+    own: dict[str, Any] = {"first": normal(16, 64, scale=0.3), "second": normal(64, 4, scale=0.3, seed=1)}
+    mean = np.full(16, 300 if kind == "Sub" else -300, np.float32)
+    path = net(text, tmp_path, mean=mean, deviation=np.full(16, 0.1, np.float32), **own)
+    np.savez(tmp_path / "data.npz", x=300 + normal(32, 16, scale=0.1, seed=2))
+    made = deploykit.optimize(path, tmp_path / "half.onnx", passes=[Fp16()], data=tmp_path / "data.npz")
+    names = {value.name: value.dtype.name for node in load(made.path).graph for value in node.outputs}
+    assert names["a"] == "FLOAT"
+    assert names["c"] == names["d"] == "FLOAT16"
+    said = "times smaller than what it subtracts" if kind == "Sub" else "times the limit"
+    assert any(f"a ({kind})" in note and said in note for note in made.stages[0].notes)
 
 
 def test_a_model_that_was_broken_before_is_told_apart(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,3 +313,40 @@ def test_optimize_takes_it_into_its_chain(here: Path) -> None:
 def test_bfloat16_has_a_limit_of_its_own(tmp_path: Path) -> None:
     made = deploykit.optimize(scores(tmp_path), tmp_path / "half.onnx", passes=[Bf16()])
     assert made.verdict.checks[0].limit == 10 * 2**16
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("net (int64[batch] x) => (int64[batch] y) { y = Add (x, x) }", "none of its numbers is float32"),
+        ("net (float[batch,9] x) => (float[batch,9] y) { y = CumSum (x, axis) }", "CumSum is computed in float32"),
+        ("net (float[batch,9] x) => (float[batch,9] y) { y = Relu (x) }", "a cast there costs more than it saves"),
+    ],
+)
+def test_a_model_without_anything_to_halve_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=r"nothing in net\.onnx that can be float16") as failed:
+        quantized(net(text, tmp_path, axis=np.int64(1)))
+    assert why in failed.value.details[0]
+
+
+def test_what_became_of_each_node_is_told_and_how_it_is_on_a_gpu(tmp_path: Path) -> None:
+    text = """net (float[batch,8] x) => (float[batch,8] y) {
+        [first] a = MatMul (x, w)
+        [sums] b = CumSum (a, axis)
+        [between] c = Relu (b)
+        [rest] d = CumSum (c, axis)
+        [last] y = MatMul (d, w)
+    }"""
+    path = net(text, tmp_path, w=normal(8, 8), axis=np.int64(1))
+    made = quantized(path)
+    (stage,) = made.stages
+    assert {layer.name: layer.fate for layer in stage.layers} == {
+        "first": "float16",
+        "sums": "float32: CumSum is computed in float32",
+        "between": "float32: a cast there costs more than it saves",
+        "rest": "float32: CumSum is computed in float32",
+        "last": "float16",
+    }
+    noted = [note for note in stage.notes if "with every tensor rounded to float16, as a GPU does: y keeps" in note]
+    assert float(noted[0].split()[-2]) > 40
+    assert any("the file is not smaller" in note for note in stage.notes), "256 bytes of weights, and five of names"

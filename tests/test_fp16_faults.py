@@ -68,6 +68,25 @@ def test_bodies_read_float32_and_their_weights_are_stored_in_half(tmp_path: Path
     assert near(path, {"x": normal(2, 64, seed=2), "up": np.array(up)})
 
 
+def test_rows_of_small_weights_stay_whole_in_a_branch_that_never_ran(tmp_path: Path) -> None:
+    # On the whole the weight fits well: what half of its rows lose is nothing beside the other half.
+    uneven = normal(64, 64, scale=0.1, seed=1)
+    uneven[::2] *= 1e-6
+    text = """net (float[batch,64] x) => (float[batch,64] y) {
+        top = ReduceMax <keepdims = 0> (x)
+        far = Greater (top, limit)
+        y = If (far) <
+            then_branch = more () => (float[batch,64] t) { t = MatMul (x, uneven) },
+            else_branch = less () => (float[batch,64] e) { e = MatMul (x, even) }
+        >
+    }"""
+    path = net(text, tmp_path, limit=np.float32(1e4), uneven=uneven, even=normal(64, 64, scale=0.1))
+    made = deploykit.optimize(path, path.with_name("half.onnx"), passes=[Fp16()])
+    weights = load(made.path).graph.initializers
+    assert [weights[name].dtype.name for name in ("uneven", "even")] == ["FLOAT", "FLOAT16"]
+    assert any("1 weight in bodies of If in float16" in note for note in made.stages[0].notes)
+
+
 def test_loops_and_scans_are_right(tmp_path: Path) -> None:
     text = """net (float[4,8] x, int64 times) => (float[4,8] last, float[4,8] sums) {
         a = MatMul (x, w)
@@ -221,3 +240,30 @@ def test_external_weights_stay_where_they_are_until_they_are_written(tmp_path: P
     halved(path)
     assert (tmp_path / "weights.bin").read_bytes() == before
     assert near(path, {"x": normal(2, 64, seed=2)})
+
+
+def test_what_is_added_has_names_of_its_own(tmp_path: Path) -> None:
+    # onnxruntime tells nodes apart by their names, and loads no file in which two have one.
+    text = """net (float[batch,16] x) => (float[batch,16] y, float[batch,16] y) {
+        [x_float16_cast] x_float16 = MatMul (x, w)
+        [y_cast] y_float16 = Relu (x_float16)
+        [node_Cast_0] y = MatMul (y_float16, w)
+    }"""
+    model = halved(net(text, tmp_path, w=normal(16, 16)))
+    names = [node.name for node in model.graph]
+    assert len(set(names)) == len(names) == 5, "three nodes and two casts"
+    assert [value.name for value in model.graph.outputs] == ["y", "y"]
+
+
+def test_sequences_are_let_alone(tmp_path: Path) -> None:
+    # What infers types takes a sequence of tensors for a tensor.
+    text = """net (float[batch,8] x) => (float[batch,8] y) {
+        a = MatMul (x, w)
+        parts = SplitToSequence <axis = 1> (a)
+        b = ConcatFromSequence <axis = 1> (parts)
+        y = MatMul (b, w)
+    }"""
+    path = net(text, tmp_path, w=normal(8, 8))
+    model = halved(path)
+    assert {node.op_type: node.inputs[0].dtype.name for node in model.graph}["MatMul"] == "FLOAT16"
+    assert near(path, {"x": normal(2, 8, seed=2)})

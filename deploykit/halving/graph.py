@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploykit.halving.schema import NONE, Ports, is_float, ports_of
+from deploykit.halving.schema import NONE, Ports, gives_sequence, is_float, ports_of
 from deploykit.rounding import Half
 
 _QUOTED = re.compile(r"'([^']*)'")
@@ -47,11 +47,15 @@ class Graph:
         return [*own, *((None, value) for value in captured(node, self.model.graph) if is_float(value))]
 
     def name(self, number: int) -> str:
-        """Say which node it is: the module it is of, where that is known, and its operator."""
+        """Say which node it is, with its operator."""
+        return f"{self.module(number)} ({self.nodes[number].op_type})"
+
+    def module(self, number: int) -> str:
+        """Give the module that a node is of, where that is known, or its own name."""
         node = self.nodes[number]
         scopes = _QUOTED.findall(node.metadata_props.get("pkg.torch.onnx.name_scopes", ""))
         module = scopes[-2] if len(scopes) > 1 else ""
-        return f"{module or node.name or node.outputs[0].name} ({node.op_type})"
+        return str(module or node.name or node.outputs[0].name)
 
 
 def read(path: Path, half: Half) -> Graph:
@@ -69,6 +73,7 @@ def read(path: Path, half: Half) -> Graph:
         model = InlinePass()(model).model
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _infer_types(model)
+    _tell_sequences(model)
     return Graph(model, half)
 
 
@@ -95,6 +100,17 @@ def _infer_types(model: Any) -> None:
             return
         for output in unknown.outputs:
             output.dtype = output.dtype or unknown.inputs[0].dtype
+
+
+def _tell_sequences(model: Any) -> None:
+    """Give sequences their type: onnx_ir keeps only that of their elements from what onnx infers."""
+    import onnx_ir
+
+    for node in model.graph.all_nodes():
+        for place, output in enumerate(node.outputs):
+            is_tensor = output.type is not None and isinstance(output.type, onnx_ir.TensorType)
+            if is_tensor and gives_sequence(node, place, model.opset_imports.get(node.domain, 1)):
+                output.type = onnx_ir.SequenceType(output.type)
 
 
 def holds_graph(node: Any) -> bool:

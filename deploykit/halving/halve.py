@@ -3,18 +3,20 @@
 import gc
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from deploykit.errors import NotEquivalent
+from deploykit.errors import NotEquivalent, UsageError
 from deploykit.halving.graph import Graph, read
 from deploykit.halving.plan import PRODUCTS, Plan, plan
 from deploykit.halving.ranges import Ranges, measure
 from deploykit.halving.rewrite import Rewriting
 from deploykit.halving.schema import is_float
 from deploykit.halving.search import Trial, search
-from deploykit.halving.words import noted, told
-from deploykit.rounding import Half, emulate
+from deploykit.halving.words import fates, noted, proved, sized, told
+from deploykit.rounding import Half, emulate, rounded_types
+from deploykit.validation.tolerance import least_sqnr
 
 if TYPE_CHECKING:
     from deploykit.passes import Work
@@ -30,7 +32,9 @@ class Halved:
     done: str
     """What was done, in one line."""
     notes: tuple[str, ...]
-    """What stayed in float32, and what became of weights."""
+    """What stayed in float32, what became of weights, and how it did where every tensor is rounded."""
+    fates: tuple[tuple[str, str, str], ...]
+    """The name, the operator and what became of each node with real numbers."""
     verdict: "Verdict"
 
 
@@ -44,6 +48,7 @@ def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
         ports: whether its inputs and outputs become 16 bits wide too.
 
     Raises:
+        UsageError: nothing in it can be halved.
         NotEquivalent: whatever stays in float32, it is not the same model any more.
         ModelError: it can't be read, or does not run.
     """
@@ -53,11 +58,12 @@ def halve(source: Path, half: Half, work: "Work", *, ports: bool) -> Halved:
     work.step(f"rewriting to {half.name}")
     made = making.made({})
     if not _loads(work.judge(made.path)):
-        made = _loading(replace(making, stored=False))
+        making = replace(making, stored=False)
+        made = _loading(making)
     if made.verdict.passed or not work.judge(source).passed:
         return made  # what was wrong before is for the runner to say
     work.step(f"looking for what loses too much in {half.name}")
-    kept = search(made.plan, making.trial)
+    kept = search(made.plan, partial(making.trial, made.plan))
     found = making.made(kept) if kept is not None else made
     if not found.verdict.passed or not found.plan.halves:
         raise _failed(found, half)
@@ -80,21 +86,29 @@ class _Making:
         """Write a file, and judge what it is where every tensor of 16 bits is rounded."""
         graph = read(self.source, self.half)
         chosen = plan(graph, self.ranges, kept)
+        done, every, before = told(graph, chosen), fates(graph, chosen), _size(self.source, graph.model)
         Rewriting(graph, chosen, self._whole(graph, kept), self.ports).run()
+        if not kept and not chosen.halves and self.half not in rounded_types(graph.model):
+            raise _nothing(self.source, self.half, list(noted(graph, chosen)))
         path = self.work.write(graph.model)
-        done, notes = told(graph, chosen), tuple(noted(graph, chosen))
+        notes = [*noted(graph, chosen), *sized(graph, before, _written(path))]
         rounded = self._rounded(graph)
         del graph
-        return Halved(path, chosen, done, notes, self._judged(rounded))
+        verdict = self._judged(rounded)
+        notes += proved(verdict, self.half) if verdict.passed else ()
+        return Halved(path, chosen, done, tuple(notes), every, verdict)
 
-    def trial(self, kept: Collection[int]) -> Trial:
-        """Judge a file in which some nodes stay in float32, and throw it away."""
+    def trial(self, chosen: Plan, kept: Collection[int]) -> Trial:
+        """Judge a file in which some nodes of a plan stay in float32, and throw it away.
+
+        No cheapest cut is looked for: it would take the rest of a small part back to float32, which then does no harm.
+        """
         graph = read(self.source, self.half)
-        forced = dict.fromkeys(kept, "")
-        Rewriting(graph, plan(graph, self.ranges, forced), self._whole(graph, forced)).run()
+        rest = replace(chosen, halves=chosen.halves - set(kept))
+        Rewriting(graph, rest, self._whole(graph, kept)).run()
         rounded = self._rounded(graph)
         del graph
-        return Trial.of(self._judged(rounded))
+        return Trial.of(self._judged(rounded), least_sqnr(self.half.name))
 
     def _rounded(self, graph: Graph) -> Path:
         emulate(graph.model)
@@ -107,7 +121,7 @@ class _Making:
             file.unlink()
         return verdict
 
-    def _whole(self, graph: Graph, kept: Mapping[int, str]) -> frozenset[str] | None:
+    def _whole(self, graph: Graph, kept: Collection[int]) -> frozenset[str] | None:
         """Name the weights of the nodes that lose too much: they are not rounded either. None stands for all."""
         if not self.stored:
             return None
@@ -117,6 +131,20 @@ class _Making:
             for value in graph.nodes[number].inputs
             if is_float(value) and value.const_value
         )
+
+
+def _size(path: Path, model: Any) -> int:
+    """Give the bytes of a file and of those that its weights are in."""
+    import onnx_ir
+
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    beside = {Path(one.path) for one in tensors if isinstance(one, onnx_ir.ExternalTensor)}
+    return sum(file.stat().st_size for file in {path, *beside})
+
+
+def _written(path: Path) -> int:
+    """Give the bytes of a file that has a folder of its own, with those beside it."""
+    return sum(file.stat().st_size for file in path.parent.iterdir())
 
 
 _RECURRENT = ("LSTM", "GRU", "RNN")
@@ -145,6 +173,14 @@ def _loading(making: _Making) -> Halved:
 
 def _loads(verdict: "Verdict") -> bool:
     return all(check.what != "load" for check in verdict.failures)
+
+
+def _nothing(source: Path, half: Half, reasons: list[str]) -> UsageError:
+    return UsageError(
+        f"there is nothing in {source.name} that can be {half.name}",
+        fix="leave it as it is",
+        details=reasons or ["none of its numbers is float32"],
+    )
 
 
 def _failed(found: Halved, half: Half) -> NotEquivalent:

@@ -20,6 +20,8 @@ LONG_PRODUCT = 1 << 16
 """The same for products of matrices and convolutions, which are added up in float32 by what is made for them."""
 FINE = 8.0
 """Over this, float16 has less than 8 bits behind the point: too few for the sine of an angle, or a floor."""
+CANCELLED = 2.0**-5
+"""A difference that is so small in relation to its operands has lost five of the digits that they are rounded to."""
 
 _NO_KERNEL = {
     "float16": frozenset(
@@ -87,7 +89,9 @@ def plan(graph: Graph, ranges: Ranges, kept: Mapping[int, str] | None = None) ->
         if why is not None:
             reasons |= {one: reasons.get(one, why) for one in group}
     free = {number for number, ports in enumerate(graph.ports) if ports and number not in reasons}
-    return Plan(frozenset(free - _pulled(graph, together, free)), reasons, fits, tuple(map(frozenset, together)))
+    pulled = _pulled(graph, together, free)
+    reasons |= dict.fromkeys(pulled, "a cast there costs more than it saves")
+    return Plan(frozenset(free - pulled), reasons, fits, tuple(map(frozenset, together)))
 
 
 def _reasons(graph: Graph, ranges: Ranges, fits: Mapping[str, Fit]) -> Iterator[tuple[int, str]]:
@@ -100,7 +104,13 @@ def _reasons(graph: Graph, ranges: Ranges, fits: Mapping[str, Fit]) -> Iterator[
             yield number, why
         if _hangs_on_digits(node, ranges, graph.half):
             why = f"takes the {node.op_type} of {ranges.largest.get(_origin(node.inputs[0]).name, 0):.3g}"
-            yield from ((one, why) for one in (number, *_climb(graph, number, ranges)))
+            yield from ((one, why) for one in (number, *_climb(graph, number, ranges, FINE)))
+        rest = _rest(node, ranges)
+        if rest:
+            yield number, f"its result is {1 / rest:.0f} times smaller than what it subtracts"
+            fine = ranges.largest[node.outputs[0].name] / CANCELLED
+            made = f"makes the large numbers of which {graph.name(number)} leaves little"
+            yield from ((one, made) for one in _climb(graph, number, ranges, fine))
 
 
 def _by_kind(node: Any, half: Half) -> str | None:
@@ -172,11 +182,20 @@ def _hangs_on_digits(node: Any, ranges: Ranges, half: Half) -> bool:
     return ranges.largest.get(_origin(node.inputs[0]).name, 0.0) > coarse
 
 
+def _rest(node: Any, ranges: Ranges) -> float:
+    """Say how little a difference is in relation to what it is of, where digits are lost by that; zero elsewhere."""
+    if node.op_type not in ("Add", "Sub") or not is_float(node.outputs[0]):
+        return 0.0
+    taken = max(ranges.largest.get(_origin(value).name, 0.0) for value in node.inputs)
+    share = ranges.largest.get(node.outputs[0].name, 0.0) / taken if taken else 0.0
+    return share if share < CANCELLED else 0.0
+
+
 def _is_whole(dtype: Any) -> bool:
     return dtype is not None and dtype.is_integer() and dtype.name != "BOOL"
 
 
-def _climb(graph: Graph, number: int, ranges: Ranges) -> Iterator[int]:
+def _climb(graph: Graph, number: int, ranges: Ranges, fine: float) -> Iterator[int]:
     """Give the nodes that make such a number: up to where numbers are small, or of a layer with weights."""
     ahead, seen = [number], {number}
     while ahead:
@@ -185,7 +204,7 @@ def _climb(graph: Graph, number: int, ranges: Ranges) -> Iterator[int]:
             above = None if node is None else graph.number.get(node)
             if node is None or above is None or above in seen or (node.op_type in PRODUCTS and not _outer(node)):
                 continue
-            if node.op_type not in MOVES and ranges.largest.get(value.name, 0.0) <= FINE:
+            if node.op_type not in MOVES and ranges.largest.get(value.name, 0.0) <= fine:
                 continue
             seen.add(above)
             ahead.append(above)

@@ -7,7 +7,7 @@ from typing import Any
 from deploykit.halving.graph import Graph, bodies, holds_graph, owner
 from deploykit.halving.plan import Plan
 from deploykit.halving.schema import is_float
-from deploykit.halving.weights import fit_of, half_tensor
+from deploykit.halving.weights import fits_throughout, half_tensor
 from deploykit.rounding import Half
 
 SMALL = 256
@@ -27,17 +27,18 @@ class Rewriting:
     casts: dict[tuple[Any, Any], Any] = field(default_factory=dict)
     """The value that a value was cast to, by value and type."""
     names: set[str] = field(default_factory=set)
+    """Of values and of nodes, which nothing that is added may have."""
 
     def run(self) -> None:
         """Halve it."""
         graph = self.graph.model.graph
-        self.names = {value.name for one in self.graph.model.graphs() for value in _values(one)}
+        self.names = {name for one in self.graph.model.graphs() for name in _names(one)}
         narrow, wide = self._readers()
         self._settle_weights(narrow, wide)
         for number, node in enumerate(self.graph.nodes):
             self._halve(number, node)
-        for place, output in enumerate(list(graph.outputs)):
-            self._settle_output(place, output)
+        for output in dict.fromkeys(graph.outputs):
+            self._settle_output(output)
         if self.ports:
             self._settle_inputs()
         for body in self.graph.model.graphs():
@@ -75,7 +76,10 @@ class Rewriting:
         """Tell whether a weight that only float32 reads is 16 bits wide in the file, and cast when it is loaded."""
         fit = self.plan.fits.get(value.name)
         large = value.const_value.size > SMALL and self.whole is not None and value.name not in self.whole
-        return large and fit is not None and fit.fits(self.graph.half) and not fit.mask
+        if not large or fit is None or not fit.fits(self.graph.half) or fit.mask:
+            return False
+        inner = any(user.graph is not self.graph.model.graph for user, _ in value.uses())
+        return not inner or fits_throughout(value.const_value, self.graph.half)
 
     def _store(self, graph: Any, value: Any, *, cast: bool) -> None:
         value.const_value = half_tensor(value.const_value, self.graph.half)
@@ -130,17 +134,19 @@ class Rewriting:
         made = onnx_ir.Node("", "Cast", [value], [onnx_ir.AttrInt64("to", int(to))], num_outputs=1)
         result = made.outputs[0]
         result.name, result.dtype, result.shape = self._name(value, to), to, value.shape
-        made.name = f"{result.name}_cast"
+        made.name = self._unique(f"{result.name}_cast")
         before.graph.insert_before(before, made)
         self.casts[value, to] = result
         return result
 
     def _name(self, value: Any, kind: Any) -> str:
-        word = kind.name.lower()
-        name, count = f"{value.name}_{word}", 1
+        return self._unique(f"{value.name}_{kind.name.lower()}")
+
+    def _unique(self, wanted: str) -> str:
+        name, count = wanted, 1
         while name in self.names:
             count += 1
-            name = f"{value.name}_{word}_{count}"
+            name = f"{wanted}_{count}"
         self.names.add(name)
         return name
 
@@ -158,7 +164,7 @@ class Rewriting:
                 if value.dtype == half and owner(value) is graph:
                     body.outputs[place] = self._as(value, onnx_ir.DataType.FLOAT, node)
 
-    def _settle_output(self, place: int, output: Any) -> None:
+    def _settle_output(self, output: Any) -> None:
         """Keep the name of an output, and its type unless that is to be halved."""
         import onnx_ir
 
@@ -174,14 +180,16 @@ class Rewriting:
         result = self.casts.get((output, wanted)) or self._cast_behind(output, wanted)
         output.name = self._name(output, output.dtype)
         result.name = name
-        graph.outputs[place] = result
+        for place, listed in enumerate(list(graph.outputs)):
+            if listed is output:
+                graph.outputs[place] = result
 
     def _cast_behind(self, value: Any, to: Any) -> Any:
         import onnx_ir
 
         made = onnx_ir.Node("", "Cast", [value], [onnx_ir.AttrInt64("to", int(to))], num_outputs=1)
         made.outputs[0].dtype, made.outputs[0].shape = to, value.shape
-        made.name = f"{value.name}_cast"
+        made.name = self._unique(f"{value.name}_cast")
         value.graph.append(made)
         return made.outputs[0]
 
@@ -207,12 +215,11 @@ class Rewriting:
                     user.replace_input_with(place, wide)
 
     def _store_weights(self, body: Any) -> None:
-        """Store the large weights of a body in 16 bits; it computes in float32."""
+        """Store the large weights of a body in 16 bits; it computes in float32, and perhaps in no sample."""
         for value in list(body.initializers.values()):
-            if is_float(value) and value.const_value.size > SMALL and value not in body.outputs:
-                fit = fit_of(value.const_value, self.graph.half)
-                if fit.fits(self.graph.half) and not fit.mask and len(body):
-                    self._store(body, value, cast=True)
+            large = is_float(value) and value.const_value.size > SMALL and value not in body.outputs
+            if large and len(body) and fits_throughout(value.const_value, self.graph.half):
+                self._store(body, value, cast=True)
 
 
 def _tell(node: Any, half: Half) -> None:
@@ -229,8 +236,7 @@ def _tell(node: Any, half: Half) -> None:
         node.attributes["value"] = onnx_ir.AttrTensor("value", onnx_ir.tensor(half_tensor(value, half).numpy()))
 
 
-def _values(graph: Any) -> Iterator[Any]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
+def _names(graph: Any) -> Iterator[str]:
+    yield from (value.name for value in (*graph.inputs, *graph.initializers.values()))
     for node in graph:
-        yield from node.outputs
+        yield from (name for name in (node.name, *(value.name for value in node.outputs)) if name)

@@ -37,7 +37,7 @@ def ports_of(node: Any, opset: int, half: Half) -> Ports:
         float32, such as the scales of a Resize, is not among them.
     """
     schema = _schema(node.op_type, opset, node.domain)
-    if schema is None:
+    if schema is None or any(_is_sequence(value) for value in (*node.inputs, *node.outputs)):
         return NONE
     if node.op_type in _BY_ATTRIBUTE:
         return Ports(frozenset(), frozenset(number for number, one in enumerate(node.outputs) if is_float(one)))
@@ -63,6 +63,21 @@ def is_float(value: Any) -> bool:
     if value is None or value.dtype != onnx_ir.DataType.FLOAT:
         return False
     return value.type is None or isinstance(value.type, onnx_ir.TensorType)
+
+
+def gives_sequence(node: Any, place: int, opset: int) -> bool:
+    """Tell whether what a node gives at a place is no tensor but a sequence of them, or perhaps none."""
+    schema = _schema(node.op_type, opset, node.domain)
+    formal = _formal(schema.outputs, place) if schema is not None else None
+    if formal is None or node.op_type == "Identity":
+        return node.op_type == "Identity" and _is_sequence(node.inputs[0])
+    return bool(formal.types) and not any(kind.startswith("tensor(") for kind in formal.types)
+
+
+def _is_sequence(value: Any) -> bool:
+    import onnx_ir
+
+    return value is not None and isinstance(value.type, onnx_ir.SequenceType | onnx_ir.OptionalType)
 
 
 @lru_cache(maxsize=1024)

@@ -31,13 +31,16 @@ class Trial:
 
     passed: bool
     error: float
-    """The worst noise ratio over its limit; infinite where the answers were no numbers to compare."""
+    """The worst error over what is allowed; infinite where the answers were no numbers to compare."""
 
     @classmethod
-    def of(cls, verdict: "Verdict") -> "Trial":
-        """Read a verdict."""
+    def of(cls, verdict: "Verdict", least: float | None = None) -> "Trial":
+        """Read a verdict; ``least`` is the SQNR in dB that each output must keep besides its noise ratio."""
         judged = [check.value / check.limit for check in verdict.checks if check.value is not None and check.limit]
         wrong = any(check.value is None or not check.limit for check in verdict.failures)
+        if least is not None:
+            kept = (check.figures.get("sqnr") for check in verdict.checks)
+            judged += [10 ** ((least - sqnr) / 20) for sqnr in kept if sqnr is not None]
         return cls(verdict.passed, math.inf if wrong or not judged else max(judged))
 
 

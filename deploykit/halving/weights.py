@@ -66,6 +66,19 @@ def fit_of(tensor: Any, half: Half) -> Fit:
     return Fit(whole.size, over - masks, vanished, error, masks > 0 and masks == over, largest)
 
 
+def fits_throughout(tensor: Any, half: Half) -> bool:
+    """Tell whether a weight may be rounded where no proof sees it: in every row and column, not only on the whole."""
+    fit = fit_of(tensor, half)
+    if not fit.fits(half) or fit.mask:
+        return False
+    whole = tensor.numpy()
+    with np.errstate(invalid="ignore"):  # where it is infinite it does not fit
+        errors = np.abs(halved(whole, half).astype(np.float32) - whole)
+    sizes = np.abs(whole)  # not squared: those of the smallest weights are zero
+    others = [tuple(other for other in range(whole.ndim) if other != axis) for axis in range(whole.ndim)]
+    return all(bool(np.all(errors.sum(axes) <= LOST * half.unit * sizes.sum(axes))) for axes in others)
+
+
 def halved(array: Array, half: Half) -> Array:
     """Round to 16 bits; what hides a score becomes a number that fits."""
     if half.name == "bfloat16":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from deploykit.passes import Applied, Pass, Work
+from deploykit.passes import Applied, Layer, Pass, Work
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,4 @@ class Bf16(Pass):
         from deploykit.rounding import BFLOAT16
 
         made = halve(source, BFLOAT16, work, ports=False)
-        return Applied(made.path, made.done, made.notes)
+        return Applied(made.path, made.done, made.notes, tuple(Layer(*fate) for fate in made.fates))

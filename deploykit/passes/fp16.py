@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from deploykit.passes import Applied, Pass, Work
+from deploykit.passes import Applied, Layer, Pass, Work
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,4 @@ class Fp16(Pass):
         from deploykit.rounding import FLOAT16
 
         made = halve(source, FLOAT16, work, ports=self.io)
-        return Applied(made.path, made.done, made.notes)
+        return Applied(made.path, made.done, made.notes, tuple(Layer(*fate) for fate in made.fates))
