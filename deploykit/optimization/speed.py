@@ -1,6 +1,6 @@
 """Honest speed: is a result really faster than the model that came in?"""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def is_faster(found: Comparison) -> bool:
     return ratio is not None and ratio.faster
 
 
-def refusal(found: Comparison, stages: Iterable[Stage]) -> NotEquivalent:
+def refusal(found: Comparison, stages: Sequence[Stage]) -> NotEquivalent:
     """Say that a result is not faster, and why that may be."""
     return NotEquivalent(
         f"{next(told(found))}; nothing was written",
@@ -39,10 +39,10 @@ def refusal(found: Comparison, stages: Iterable[Stage]) -> NotEquivalent:
     )
 
 
-def _reasons(stages: Iterable[Stage]) -> Iterator[str]:
+def _reasons(stages: Sequence[Stage]) -> Iterator[str]:
     if not _FAST.intersection(machine.instructions()):
         yield "this CPU has no instructions for sums of products of 8 bits (VNNI, AMX, dot products)"
-    layers = [layer for stage in stages for layer in stage.layers]
+    layers = next((stage.layers for stage in reversed(stages) if stage.layers), ())
     floats = [layer for layer in layers if layer.fate != "int8"]
     if floats:
         yield f"{len(floats)} of {len(layers)} layers are in float: {', '.join(one.name for one in floats[:3])}"
