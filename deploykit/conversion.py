@@ -284,7 +284,7 @@ def _promoted(
 
 
 def _worst(verdict: Verdict) -> str:
-    return "; ".join(f"{check.what}: {check.why}" for check in verdict.failures[:3]) or "nothing was compared"
+    return "; ".join(check.said for check in verdict.failures[:3]) or "nothing was compared"
 
 
 def _ways_out(work: Work, signature: Signature) -> list[str]:

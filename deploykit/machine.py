@@ -41,6 +41,14 @@ def instructions() -> tuple[str, ...]:
     return found_instructions(text("/proc/cpuinfo"))
 
 
+_SUMS_BYTES = frozenset({"AVX512-VNNI", "AVX-VNNI", "AMX-INT8", "ASIMD-DOT", "I8MM"})
+
+
+def sums_bytes() -> bool:
+    """Tell whether this machine has an instruction for sums of products of 8 bits, which do not saturate."""
+    return bool(_SUMS_BYTES.intersection(instructions()))
+
+
 def cores() -> int:
     """Count the cores that this process may use: affinity and the container's limit."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,7 +21,9 @@ def command(
     merge: Annotated[bool, typer.Option("--merge", help="Make one file of ranges of several.")] = False,
     data: Data = None,
     image: Image = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Use at most so many samples of --data.")] = 512,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Use at most so many samples of --data; 512 if left out.")
+    ] = None,
     target: Annotated[str, typer.Option(help="auto, cpu, cpu-avx2, tensorrt or openvino.")] = "auto",
     as_json: Json = False,
     debug: Debug = False,

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.errors import NotEquivalent, UsageError
 from deploykit.halving.graph import Graph, read
@@ -84,9 +84,11 @@ class _Making:
 
     def made(self, kept: Mapping[int, str]) -> Halved:
         """Write a file, and judge what it is where every tensor of 16 bits is rounded."""
+        from deploykit.onnx_io import size_of
+
         graph = read(self.source, self.half)
         chosen = plan(graph, self.ranges, kept)
-        done, every, before = told(graph, chosen), fates(graph, chosen), _size(self.source, graph.model)
+        done, every, before = told(graph, chosen), fates(graph, chosen), size_of(self.source, graph.model)
         Rewriting(graph, chosen, self._whole(graph, kept), self.ports).run()
         if not kept and not chosen.halves and self.half not in rounded_types(graph.model):
             raise _nothing(self.source, self.half, list(noted(graph, chosen)))
@@ -131,15 +133,6 @@ class _Making:
             for value in graph.nodes[number].inputs
             if is_float(value) and value.const_value
         )
-
-
-def _size(path: Path, model: Any) -> int:
-    """Give the bytes of a file and of those that its weights are in."""
-    import onnx_ir
-
-    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    beside = {Path(one.path) for one in tensors if isinstance(one, onnx_ir.ExternalTensor)}
-    return sum(file.stat().st_size for file in {path, *beside})
 
 
 def _written(path: Path) -> int:
@@ -187,6 +180,6 @@ def _failed(found: Halved, half: Half) -> NotEquivalent:
     return NotEquivalent(
         f"whatever stays in float32, in {half.name} the model does not answer as its source does",
         fix="leave it in float32, or give samples as it gets in use with --data",
-        details=[*found.notes, *(f"{check.what}: {check.why}" for check in found.verdict.failures[:3])],
+        details=[*found.notes, *(check.said for check in found.verdict.failures[:3])],
         verdict=found.verdict,
     )

@@ -6,7 +6,7 @@ file again, holding no more than one tensor of ``weights`` at a time; ``versions
 
 from deploykit.onnx_io.describe import describe
 from deploykit.onnx_io.precision import precision_of
-from deploykit.onnx_io.read import UNRANKED, check, external_files, load, signature, table_hashes
+from deploykit.onnx_io.read import UNRANKED, check, every_node, external_files, load, signature, size_of, table_hashes
 from deploykit.onnx_io.versions import lineage, set_lineage, set_versions
 from deploykit.onnx_io.write import ALIGNMENT, save
 
@@ -15,6 +15,7 @@ __all__ = [
     "UNRANKED",
     "check",
     "describe",
+    "every_node",
     "external_files",
     "lineage",
     "load",
@@ -23,5 +24,6 @@ __all__ = [
     "set_lineage",
     "set_versions",
     "signature",
+    "size_of",
     "table_hashes",
 ]

@@ -3,6 +3,7 @@
 import re
 
 from deploykit.onnx_io.parse import Model
+from deploykit.onnx_io.read import every_node
 from deploykit.onnx_io.versions import lineage
 from deploykit.onnx_io.weights import weights
 
@@ -19,7 +20,7 @@ def precision_of(model: Model) -> str:
     so where half of the weights are of that type.
     """
     kinds = set()
-    for node in (node for graph in (model.graph, *model.functions.values()) for node in graph.all_nodes()):
+    for node in every_node(model):
         if node.op_type == _BLOCKS:
             bits = node.attributes["bits"].as_int() if "bits" in node.attributes else 4
             kinds.add("int8" if bits == 8 else "int4")  # noqa: PLR2004

@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,21 @@ def external_files(path: str | Path) -> tuple[Path, ...]:
     """
     path = Path(path)
     return files_of_weights(path, parse(path))
+
+
+def every_node(model: Model) -> Iterator[Any]:
+    """Give the nodes of a model, with those of its subgraphs and functions."""
+    return (node for graph in (model.graph, *model.functions.values()) for node in graph.all_nodes())
+
+
+def size_of(path: Path, model: Model) -> int:
+    """Give the bytes of a file that a model was read from, and of those that its weights are in."""
+    import onnx_ir
+
+    # To parse the file once more for that would take long.
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    beside = {Path(one.path) for one in tensors if isinstance(one, onnx_ir.ExternalTensor)}
+    return sum(file.stat().st_size for file in {path, *beside})
 
 
 def table_hashes(model: Model) -> dict[str, str]:

@@ -19,8 +19,8 @@ from deploykit.quantization.calibrating import calibrate as counted
 from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Named, find_regions
 from deploykit.quantization.targets import target_of
-from deploykit.samples import read as read_samples
 from deploykit.tensors import Array, Signature
+from deploykit.validation.evidence import batches, is_batched
 
 _BATCH = 8
 
@@ -95,9 +95,7 @@ def _counted(source: Artifact, asked: Asked, target: str, samples: int, step: St
 
 def _calls(asked: Asked, signature: Signature, samples: int) -> Iterator[Mapping[str, Array]]:
     assert asked.data is not None
-    first = next((spec.dims[0] for spec in signature.inputs if spec.dims), 1)
-    batch = first if isinstance(first, int) else _BATCH
-    return read_samples(asked.data, signature.inputs, limit=samples, batch=batch, image=asked.preprocessing)
+    return batches(asked, asked.data, signature, samples, [_BATCH] if is_batched(signature) else None)
 
 
 def _merged(files: Sequence[Path]) -> Calibration:

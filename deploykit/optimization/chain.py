@@ -46,22 +46,9 @@ class Stage:
 
 def measured(path: Path, model: Any) -> Measure:
     """Say how large a model is that was read from a file, or written to it."""
-    from deploykit.onnx_io import precision_of
+    from deploykit.onnx_io import every_node, precision_of, size_of
 
-    size = sum(file.stat().st_size for file in (path, *_beside(model)))
-    return Measure(_nodes(model), size, precision_of(model))
-
-
-def _nodes(model: Any) -> int:
-    return sum(1 for graph in (model.graph, *model.functions.values()) for _ in graph.all_nodes())
-
-
-def _beside(model: Any) -> set[Path]:
-    """List the files that a model's weights are in: to parse it once more for that takes long."""
-    import onnx_ir
-
-    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    return {Path(one.path) for one in tensors if isinstance(one, onnx_ir.ExternalTensor)}
+    return Measure(len(list(every_node(model))), size_of(path, model), precision_of(model))
 
 
 @dataclass
@@ -122,7 +109,7 @@ class Chain:
         return place
 
     def _broken(self, one: Pass, made: Applied, verdict: Verdict, before: Verdict) -> NotEquivalent:
-        said = [*made.notes, *(f"{check.what}: {check.why}" for check in verdict.failures[:3])]
+        said = [*made.notes, *(check.said for check in verdict.failures[:3])]
         if verdict.undecided:
             return NotEquivalent(
                 f"whether the model answers as {self.evidence.source} does after {name_of(one)} can't be told from"
@@ -171,7 +158,7 @@ class _Written:
     measures: dict[Path, Measure] = field(default_factory=dict)
 
     def write(self, model: Any) -> Path:
-        from deploykit.onnx_io import precision_of, save
+        from deploykit.onnx_io import every_node, precision_of, save
 
         place = self.folder / f"written{len(self.measures)}"
         place.mkdir()
@@ -184,7 +171,7 @@ class _Written:
             model.metadata_props.clear()
             model.metadata_props.update(before)
         size = sum(file.stat().st_size for file in files)
-        self.measures[place / self.name] = Measure(_nodes(model), size, precision)
+        self.measures[place / self.name] = Measure(len(list(every_node(model))), size, precision)
         return place / self.name
 
 

@@ -13,7 +13,6 @@ from deploykit.timing import Comparison, measure
 from deploykit.timing.words import told
 
 _SECONDS = 6.0
-_FAST = frozenset({"AVX512-VNNI", "AVX-VNNI", "AMX-INT8", "ASIMD-DOT", "I8MM"})
 
 
 def compared(before: Path, after: Path, name: Path, calls: Iterable[Mapping[str, Array]], step: Step) -> Comparison:
@@ -40,7 +39,7 @@ def refusal(found: Comparison, stages: Sequence[Stage]) -> NotEquivalent:
 
 
 def _reasons(stages: Sequence[Stage]) -> Iterator[str]:
-    if not _FAST.intersection(machine.instructions()):
+    if not machine.sums_bytes():
         yield "this CPU has no instructions for sums of products of 8 bits (VNNI, AMX, dot products)"
     layers = next((stage.layers for stage in reversed(stages) if stage.layers), ())
     floats = [layer for layer in layers if layer.fate != "int8"]

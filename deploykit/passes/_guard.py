@@ -18,7 +18,7 @@ import numpy as np
 from deploykit.errors import UsageError, nearest
 from deploykit.passes import Layer, Work
 from deploykit.quantization.sensitivity import Effect, Switchable, effects
-from deploykit.quantization.targets import WEIGHTED
+from deploykit.quantization.targets import LAYERS
 from deploykit.quantization.weighted import Model, constant
 from deploykit.validation.verdict import Verdict
 
@@ -153,7 +153,7 @@ def layers_of(
         alone: SQNR in dB with only this layer rounded, by name, where it was measured.
     """
     for node in model.graph.all_nodes():
-        if node.op_type not in (*WEIGHTED, "LSTM", "GRU", "RNN") or constant(node.inputs[1]) is None:
+        if node.op_type not in LAYERS or constant(node.inputs[1]) is None:
             continue
         if node.graph is not model.graph:
             yield Layer(node.name or "", node.op_type, "float: it is in a body of If, Loop or Scan")

@@ -49,7 +49,7 @@ class Dynamic(Pass):
                 fix="--int8 without --dynamic, with --data, for convolutions",
                 details=[f"{name}: {why}" for name, why in list(left.items())[:5]],
             )
-        names = frozenset(one.node.name for one in products)
+        names = frozenset(node.name for node in products)
         prepare = partial(at_run_time, target=target, names=names)
         write = partial(_write, source, target, work)
         guard = Guard(partial(read, source), prepare, work, self.time_budget, write)
@@ -67,6 +67,6 @@ class Dynamic(Pass):
 def _write(source: Path, target: Target, work: Work, excluded: frozenset[str]) -> Candidate:
     model = read(source)
     products, left = find_products(model, target, excluded)
-    chosen = frozenset(one.node.name for one in products)
+    chosen = frozenset(node.name for node in products)
     place_products(model, products, target)
     return Candidate(work.write(model), excluded, chosen, left)

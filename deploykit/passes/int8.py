@@ -75,7 +75,8 @@ class Int8(Pass):
         return self._applied(best, target, guard, choices, calibration)
 
     def _calibrated(self, source: Path, named: Named, work: Work) -> Calibration:
-        model = fingerprint(read(source))
+        # All of the weights are read for it: only where a calibration comes from a file, or goes to one.
+        model = fingerprint(read(source)) if self.calibration or self.save_calibration else ""
         if self.calibration:
             found = Calibration.read(Path(self.calibration))
             missing = [name for name in named.calibrated if name not in found.counts]

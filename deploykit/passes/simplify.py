@@ -35,7 +35,7 @@ class Simplify(Pass):
         work.step(f"{source.name} is not the same model after all rewrites: trying which it is")
         left_out = tried.guilty(self.without, used)
         better, _ = tried.without((*self.without, *left_out))
-        why = "; ".join(f"{check.what}: {check.why}" for check in work.judge(made.path).failures[:1])
+        why = "; ".join(check.said for check in work.judge(made.path).failures[:1])
         notes = (f"left out {', '.join(left_out)}: with {'it' if len(left_out) == 1 else 'them'} {why}",)
         return Applied(better.path, better.done, notes) if left_out else made
 
@@ -49,13 +49,13 @@ class _Tried:
 
     def without(self, names: Iterable[str]) -> tuple[Applied, tuple[str, ...]]:
         """Rewrite with all but these, and say which of the others did something."""
-        from deploykit.onnx_io import load
+        from deploykit.onnx_io import every_node, load
         from deploykit.rewrites import rewrite
 
         model = load(self.source)
-        before = sum(1 for graph in (model.graph, *model.functions.values()) for _ in graph.all_nodes())
+        before = len(list(every_node(model)))
         used = rewrite(model, frozenset(names))
-        after = sum(1 for _ in model.graph.all_nodes())
+        after = len(list(every_node(model)))
         return Applied(self.work.write(model), f"{before} nodes became {after}"), used
 
     def guilty(self, known: tuple[str, ...], used: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,13 +1,23 @@
 """Weights alone in 8 or 4 bits, in blocks with a scale each: onnxruntime's MatMulNBits, for large products."""
 
 from collections.abc import Collection
+from functools import partial
 
 import numpy as np
 
 from deploykit.quantization.running import MICROSOFT
 from deploykit.quantization.sensitivity import Switchable
-from deploykit.quantization.targets import WEIGHTED, Target
-from deploykit.quantization.weighted import Model, Node, constant, hindrance, is_turned, kept
+from deploykit.quantization.targets import Target
+from deploykit.quantization.weighted import (
+    Model,
+    Node,
+    constant,
+    is_turned,
+    kept,
+    product_hindrance,
+    put_in_place,
+    sorted_out,
+)
 from deploykit.tensors import Array
 
 _LEAST = 1 << 12
@@ -17,24 +27,13 @@ _SHRINKS = np.linspace(1.0, 0.8, 9)
 
 def find_matrices(model: Model, target: Target, excluded: Collection[str] = ()) -> tuple[list[Node], dict[str, str]]:
     """Find the products with a constant matrix; and of the other nodes with weights, by name, why they are left."""
-    found, left = list[Node](), dict[str, str]()
-    for node in model.graph:
-        if node.op_type not in (*WEIGHTED, "LSTM", "GRU", "RNN") or node.domain not in ("", "ai.onnx"):
-            continue
-        why = _why_not(node, target)
-        if why:
-            left[node.name] = why
-        elif node.name not in excluded:
-            found.append(node)
-    return found, left
+    return sorted_out(model, partial(_why_not, target=target), excluded)
 
 
 def _why_not(node: Node, target: Target) -> str:
     if node.op_type not in ("MatMul", "Gemm"):
         return f"{node.op_type} has no kernel with weights in blocks"
-    if constant(node.inputs[1]) is None:
-        return "its weight is computed"
-    return hindrance(node, target) or ("" if constant(node.inputs[1]).size >= _LEAST else "it is too small to gain")
+    return product_hindrance(node, target, _LEAST)
 
 
 def in_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array]:
@@ -89,13 +88,7 @@ def place_blocks(model: Model, nodes: Collection[Node], bits: int, block: int) -
         ]
         about = {"K": weight.shape[1], "N": weight.shape[0], "bits": bits, "block_size": block, "accuracy_level": 4}
         made = onnx_ir.node("MatMulNBits", inputs, about, domain=MICROSOFT, name=node.name)
-        made.metadata_props.update(node.metadata_props)
-        nodes_made = [made]
-        if len(node.inputs) > 2 and node.inputs[2] is not None:  # noqa: PLR2004 - the bias of a Gemm
-            nodes_made.append(onnx_ir.node("Add", [made.outputs[0], node.inputs[2]]))
-        onnx_ir.convenience.replace_nodes_and_values(
-            model.graph, node, [node], nodes_made, node.outputs, nodes_made[-1].outputs
-        )
+        put_in_place(model, node, [made], main=made)
     model.opset_imports.setdefault(MICROSOFT, 1)
     RemoveUnusedNodesPass()(model)
 

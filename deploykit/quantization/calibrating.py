@@ -15,9 +15,11 @@ from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError, UsageError
+from deploykit.golden import rows
 from deploykit.quantization.counts import Counts
 from deploykit.quantization.weighted import Model
 from deploykit.tensors import Array, Signature
+from deploykit.validation.evidence import is_batched
 
 _AT_ONCE = 1 << 24
 """Values of all tensors looked at that a call may give."""
@@ -171,11 +173,11 @@ def calibrate(
                 answer = next(iter(session.run_all([part])))
                 if isinstance(answer, ModelError):
                     raise answer
-                rows = rows_of(part)
-                most = max(1, _AT_ONCE * rows // max(sum(one.size for one in answer.values()), 1))
+                count = rows(part)
+                most = max(1, _AT_ONCE * count // max(sum(one.size for one in answer.values()), 1))
                 _count(found, channels, {**part, **answer})
                 del answer
-                found.samples += rows
+                found.samples += count
                 step(f"calibrating: {found.samples} samples")
     shutil.rmtree(copy.parent)
     return found
@@ -194,8 +196,8 @@ def _count(found: Calibration, channels: Mapping[str, int], tensors: Mapping[str
 
 def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> None:
     count = array.shape[axis]
-    rows = array.reshape(len(array), count, -1).sum(axis=2) if axis == 1 else array.reshape(-1, count)
-    sums = rows.sum(axis=0, dtype=np.float64)
+    parts = array.reshape(len(array), count, -1).sum(axis=2) if axis == 1 else array.reshape(-1, count)
+    sums = parts.sum(axis=0, dtype=np.float64)
     own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), 0))
     if own.sums.shape == sums.shape:
         own.sums += sums
@@ -204,17 +206,11 @@ def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> Non
 
 def parts_of(call: Mapping[str, Array], most: int, signature: Signature) -> Iterator[dict[str, Array]]:
     """Cut a call into such of so many rows, along the axis that all of its inputs share; whole where there is none."""
-    first = {spec.dims[0] for spec in signature.inputs if spec.dims}
-    if len(first) != 1 or not isinstance(min(first), str):
+    if not is_batched(signature):
         yield dict(call)
         return
-    for start in range(0, rows_of(call), most):
+    for start in range(0, rows(call), most):
         yield {name: array[start : start + most] if array.ndim else array for name, array in call.items()}
-
-
-def rows_of(call: Mapping[str, Array]) -> int:
-    """Count the samples of a call."""
-    return next((len(array) for array in call.values() if array.ndim), 1)
 
 
 def _with_outputs(model: Model, tensors: Iterable[str], copy: Path) -> None:

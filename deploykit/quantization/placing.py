@@ -9,7 +9,7 @@ from deploykit.quantization.calibrating import Channels
 from deploykit.quantization.ranges import Grid
 from deploykit.quantization.regions import Regions, Unit
 from deploykit.quantization.targets import Target
-from deploykit.quantization.weighted import Model, Node, Value, attribute, constant
+from deploykit.quantization.weighted import Model, Node, Value, attribute, constant, kept
 from deploykit.quantization.weights import rounded
 from deploykit.tensors import Array
 
@@ -26,8 +26,6 @@ class Numbers:
     """Of each calibrated tensor, by its name."""
     channels: Mapping[str, Channels]
     """Means of the inputs of nodes with weights, by their names; of some there may be none."""
-    corrected: bool = True
-    """Whether biases make up for what rounding the weights shifts."""
 
 
 def place(model: Model, regions: Regions, target: Target, numbers: Numbers) -> None:
@@ -145,14 +143,8 @@ class _Writer:
         )
 
     def _initializer(self, name: str, array: Array) -> Value:
-        import onnx_ir
-
         known = self.model.graph.initializers
-        if name not in known:
-            value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name))
-            value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
-            self.model.graph.register_initializer(value)
-        return known[name]
+        return known[name] if name in known else kept(self.model, name, array)
 
     def constant(self, node: Node, place_: int) -> None:
         """Write a constant operand that is no weight in the integers of activations."""
@@ -180,7 +172,7 @@ class _Writer:
         scale = self._initializer(f"{name}_scale", found.scale)
         zero = self._initializer(f"{name}_zero_point", np.zeros(found.scale.shape, np.int8))
         self._restored(node, unit.weight, self._initializer(name, found.integers), (scale, zero), unit.axis)
-        if self.numbers.corrected and mean is not None and node.op_type != "MatMul":
+        if mean is not None and node.op_type != "MatMul":
             rest = tuple(one for one in range(weight.ndim) if one != unit.axis)
             shift = ((found.values.astype(np.float64) - weight) * mean).sum(axis=rest)
             bias = (0.0 if bias is None else bias) - shift

@@ -5,14 +5,24 @@ onnxruntime fuses into one kernel (DynamicQuantizeMatMul, MatMulIntegerToFloat);
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from deploykit.quantization.sensitivity import Switchable
-from deploykit.quantization.targets import WEIGHTED, Target
-from deploykit.quantization.weighted import Model, Node, Value, attribute, constant, hindrance, is_turned, kept
+from deploykit.quantization.targets import Target
+from deploykit.quantization.weighted import (
+    Model,
+    Node,
+    Value,
+    attribute,
+    constant,
+    is_turned,
+    kept,
+    product_hindrance,
+    put_in_place,
+    sorted_out,
+)
 from deploykit.quantization.weights import Rounded, rounded
 from deploykit.tensors import Array
 
@@ -21,30 +31,9 @@ _LEAST = 1 << 10
 """Weights from which a product is worth it."""
 
 
-@dataclass(frozen=True)
-class Product:
-    """A product of a matrix with a constant one, or an LSTM."""
-
-    node: Node
-
-    @property
-    def weights(self) -> tuple[int, ...]:
-        """The places of its weights."""
-        return (1, 2) if self.node.op_type == "LSTM" else (1,)
-
-
-def find_products(model: Model, target: Target, excluded: Collection[str] = ()) -> tuple[list[Product], dict[str, str]]:
+def find_products(model: Model, target: Target, excluded: Collection[str] = ()) -> tuple[list[Node], dict[str, str]]:
     """Find the nodes that can have ranges at run time; and of the others with weights, by name, why not."""
-    found, left = list[Product](), dict[str, str]()
-    for node in model.graph:
-        if node.op_type not in (*WEIGHTED, "LSTM", "GRU", "RNN") or node.domain not in ("", "ai.onnx"):
-            continue
-        why = _why_not(node, target)
-        if why:
-            left[node.name] = why
-        elif node.name not in excluded:
-            found.append(Product(node))
-    return found, left
+    return sorted_out(model, partial(_why_not, target=target), excluded)
 
 
 def _why_not(node: Node, target: Target) -> str:
@@ -55,22 +44,19 @@ def _why_not(node: Node, target: Target) -> str:
         return "" if plain else "its weight is computed"
     if node.op_type not in ("MatMul", "Gemm"):
         return f"onnxruntime has no kernel with ranges at run time for {node.op_type}"
-    if constant(node.inputs[1]) is None:
-        return "its weight is computed"
-    why = hindrance(node, target)
-    return why or ("" if constant(node.inputs[1]).size >= _LEAST else "it is too small to gain")
+    return product_hindrance(node, target, _LEAST)
 
 
-def place_products(model: Model, products: Collection[Product], target: Target) -> None:
+def place_products(model: Model, products: Collection[Node], target: Target) -> None:
     """Write products with ranges at run time; in place."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     scales: dict[Value, tuple[Value, Value, Value]] = {}
-    for product in products:
-        if product.node.op_type == "LSTM":
-            _lstm(model, product.node, target)
+    for node in products:
+        if node.op_type == "LSTM":
+            _lstm(model, node, target)
         else:
-            _product(model, product.node, target, scales)
+            _product(model, node, target, scales)
     RemoveUnusedNodesPass()(model)
 
 
@@ -96,20 +82,7 @@ def _product(model: Model, node: Node, target: Target, known: dict[Value, tuple[
     real = onnx_ir.node("Cast", [product.outputs[0]], {"to": onnx_ir.DataType.FLOAT})
     scales = onnx_ir.node("Mul", [step, scale])
     scaled = onnx_ir.node("Mul", [real.outputs[0], scales.outputs[0]])
-    nodes = [*before, product, real, scales, scaled]
-    if len(node.inputs) > 2 and node.inputs[2] is not None:  # noqa: PLR2004 - the bias of a Gemm
-        nodes.append(onnx_ir.node("Add", [scaled.outputs[0], node.inputs[2]]))
-    _replace(model, node, nodes)
-
-
-def _replace(model: Model, node: Node, nodes: list[Node]) -> None:
-    import onnx_ir
-
-    main = max(nodes, key=lambda one: one.op_type == "MatMulInteger")
-    main.metadata_props.update(node.metadata_props)
-    onnx_ir.convenience.replace_nodes_and_values(
-        model.graph, node, [node], nodes, node.outputs, nodes[-1].outputs[: len(node.outputs)]
-    )
+    put_in_place(model, node, [*before, product, real, scales, scaled], main=product)
 
 
 def _lstm(model: Model, node: Node, target: Target) -> None:
@@ -139,7 +112,7 @@ def _lstm(model: Model, node: Node, target: Target) -> None:
         name=node.name,
     )
     model.opset_imports.setdefault(MICROSOFT, 1)
-    _replace(model, node, [made])
+    put_in_place(model, node, [made], main=made)
 
 
 def _by_direction(weight: Array, target: Target) -> tuple[Array, Array]:
@@ -151,7 +124,7 @@ def _by_direction(weight: Array, target: Target) -> tuple[Array, Array]:
 def at_run_time(model: Model, target: Target, names: Collection[str]) -> list[Switchable]:
     """Add what products read whose ranges are found at run time."""
     products, _ = find_products(model, target)
-    return [_stand_in(model, one.node, target) for one in products if one.node.name in names]
+    return [_stand_in(model, node, target) for node in products if node.name in names]
 
 
 def _stand_in(model: Model, node: Node, target: Target) -> Switchable:

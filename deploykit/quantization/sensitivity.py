@@ -19,7 +19,8 @@ from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError
-from deploykit.quantization.calibrating import parts_of, rows_of
+from deploykit.golden import rows
+from deploykit.quantization.calibrating import parts_of
 from deploykit.quantization.weighted import Model, Node, Value
 from deploykit.tensors import Array, Signature
 
@@ -81,11 +82,11 @@ def effects(
 
 def _first(calls: Iterable[Mapping[str, Array]], signature: Signature) -> list[Mapping[str, Array]]:
     """Take some rows, of as many calls as that takes."""
-    found, rows = list[Mapping[str, Array]](), 0
+    found, count = list[Mapping[str, Array]](), 0
     for call in calls:
-        found.append(next(parts_of(call, _ROWS - rows, signature)))
-        rows += rows_of(found[-1])
-        if rows >= _ROWS:
+        found.append(next(parts_of(call, _ROWS - count, signature)))
+        count += rows(found[-1])
+        if count >= _ROWS:
             break
     return found
 

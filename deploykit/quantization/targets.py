@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deploykit.errors import UsageError, nearest
-from deploykit.machine import instructions
+from deploykit.machine import sums_bytes
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Target:
         return 254 if self.symmetric else 255
 
 
-_FAST = frozenset({"AVX512-VNNI", "AVX-VNNI", "AMX-INT8", "ASIMD-DOT", "I8MM"})
-"""Instruction sets whose sums of products of 8 bits do not saturate."""
+LAYERS = frozenset(WEIGHTED) | {"LSTM", "GRU", "RNN"}
+"""Operators with weights, whether some target has kernels in integers for them or none."""
 
 _CPU_WEIGHTED = frozenset({"Conv", "MatMul", "Gemm"})
 _CPU_BETWEEN = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
@@ -132,7 +132,7 @@ def target_of(name: str) -> Target:
         UsageError: there is none of that name.
     """
     if name == "auto":
-        return TARGETS["cpu" if _FAST.intersection(instructions()) else "cpu-avx2"]
+        return TARGETS["cpu" if sums_bytes() else "cpu-avx2"]
     if name not in TARGETS:
         known = ("auto", *TARGETS)
         raise UsageError(f"there is no target '{name}'{nearest(name, known)}", fix=f"--target {', '.join(known)}")

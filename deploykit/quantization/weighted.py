@@ -1,9 +1,9 @@
 """Nodes with weights: which of them a target can compute in integers, and why not the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from deploykit.quantization.targets import WEIGHTED, Target
+from deploykit.quantization.targets import LAYERS, WEIGHTED, Target
 from deploykit.tensors import Array
 
 # onnx_ir is imported where it is used, so its types are Any in this package.
@@ -45,6 +45,47 @@ def hindrance(node: Node, target: Target) -> str:
     """Say why a node with weights can't be computed in integers; nothing where it can."""
     why = next((words for words, applies in _HINDRANCES if applies(node, target)), "")
     return why.format(target=target.name, op=node.op_type)
+
+
+def sorted_out(
+    model: Model, why_not: Callable[[Node], str], excluded: Collection[str]
+) -> tuple[list[Node], dict[str, str]]:
+    """Part the nodes with weights into those that are rounded and, by name, why others are not.
+
+    Args:
+        model: the graph.
+        why_not: says why a node can't be; nothing where it can.
+        excluded: names of nodes that are in neither.
+    """
+    found, left = list[Node](), dict[str, str]()
+    for node in model.graph:
+        if node.op_type not in LAYERS or node.domain not in ("", "ai.onnx"):
+            continue
+        why = why_not(node)
+        if why:
+            left[node.name] = why
+        elif node.name not in excluded:
+            found.append(node)
+    return found, left
+
+
+def product_hindrance(node: Node, target: Target, least: int) -> str:
+    """Say why a MatMul or Gemm can't be rounded by its weight alone, of so many values at least."""
+    if constant(node.inputs[1]) is None:
+        return "its weight is computed"
+    return hindrance(node, target) or ("" if constant(node.inputs[1]).size >= least else "it is too small to gain")
+
+
+def put_in_place(model: Model, node: Node, nodes: list[Node], main: Node) -> None:
+    """Put nodes in the place of a product, and of an LSTM; its bias is added, and one of them has its metadata."""
+    import onnx_ir
+
+    if node.op_type == "Gemm" and bias_of(node) is not None:
+        nodes = [*nodes, onnx_ir.node("Add", [nodes[-1].outputs[0], node.inputs[2]])]
+    main.metadata_props.update(node.metadata_props)
+    onnx_ir.convenience.replace_nodes_and_values(
+        model.graph, node, [node], nodes, node.outputs, nodes[-1].outputs[: len(node.outputs)]
+    )
 
 
 def bias_of(node: Node) -> int | None:

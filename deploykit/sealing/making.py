@@ -57,7 +57,7 @@ def seal(
         raise NotEquivalent(
             f"{model.path} does not answer as its source does; it was not sealed",
             fix=[f"deploykit validate {model.path} shows what failed", *([_LOSSY] if verdict.lossy else [])],
-            details=[f"{check.what}: {check.why}" for check in verdict.failures],
+            details=[check.said for check in verdict.failures],
             verdict=verdict,
         )
     step("reading the files")

@@ -109,14 +109,16 @@ def prove(path: Path, golden: Golden, demand: Demand | None, *, artifact: str, r
     Returns:
         The verdict; of a file that is not valid, or that onnxruntime does not even load, one that says so.
     """
-    from deploykit.onnx_io import check, load, precision_of
+    from deploykit.onnx_io import check, lineage, load, precision_of
 
     file = Artifact(path, Format.ONNX)
     try:
         check(path)
-        rules = Rules() if demand is None else demand.rules(precision_of(load(path)), golden)
+        model = load(path)
+        rules, about = Rules() if demand is None else demand.rules(precision_of(model), golden), lineage(model)
+        del model  # its weights would be there beside those of the session
         with backend_for(file.format).load(file, Asked()) as loaded:
-            session = widened(loaded, load(path))
+            session = widened(loaded, about)
             return compare(golden, session, artifact=artifact, reference=reference, rules=rules)
     except ModelError as error:
         said = " ".join((error.message, *error.details)).replace(f"{path.parent}/", "")
@@ -210,11 +212,13 @@ class _Judged:
             return verdict if final else None
 
     def _verdict(self, golden: Golden, reference: str, asked: Asked) -> Verdict:
+        from deploykit.onnx_io import lineage
+
         rules = self.demand.rules(self.precision, golden)
         # An ONNX file says itself what it takes; what the user says of inputs is for the source.
         own = Asked() if self.graph is not None else self._as_source(golden, asked)
         with backend_for(self.artifact.format).load(self.artifact, own, self.step) as loaded:
-            session = loaded if self.graph is None else widened(loaded, self.graph)
+            session = loaded if self.graph is None else widened(loaded, lineage(self.graph))
             self.step("comparing")
             verdict = compare(golden, session, artifact=str(self.artifact.path), reference=reference, rules=rules)
         if rules.loss is not None and not verdict.passed and "data" not in golden.source:

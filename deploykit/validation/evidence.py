@@ -100,7 +100,7 @@ def make_golden(
     from deploykit.onnx_io import table_hashes
 
     signature = session.signature
-    batched = _is_batched(signature)
+    batched = is_batched(signature)
     inputs = _inputs(session, graph, asked, wanted, batched=batched)
     origin = {"path": str(source.path), "format": str(source.format), "sha256": source.sha256()}
     if asked.data is not None:
@@ -136,12 +136,13 @@ def _inputs(session: Session, graph: Any, asked: Asked, wanted: Size, *, batched
         check_asked(session, sizes, made_up)
         return made_up
     split = (batch_sizes(sizes, specs, wanted.samples) or _BATCHES) if batched else None
-    data = partial(_batches, asked, asked.data, session.signature, wanted.samples, split)
+    data = partial(batches, asked, asked.data, session.signature, wanted.samples, split)
     check_asked(session, sizes, data())
     return data()
 
 
-def _is_batched(signature: Signature) -> bool:
+def is_batched(signature: Signature) -> bool:
+    """Tell whether the first axis of all inputs is one and the same batch, of any size."""
     first = [spec.dims[0] for spec in signature.inputs if spec.dims]
     return bool(first) and isinstance(first[0], str) and all(dim == first[0] for dim in first)
 
@@ -159,7 +160,7 @@ def _is_tiny(signature: Signature, call: Mapping[str, Array]) -> bool:
     )
 
 
-def _batches(
+def batches(
     asked: Asked, data: Path, signature: Signature, limit: int, sizes: Sequence[int] | None
 ) -> Iterator[Tensors]:
     """Cut the user's samples into calls: of several batch sizes where the batch is free, else of the fixed size."""

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -16,16 +15,14 @@ from deploykit.tensors import Array, Signature
 _ASKED = re.compile(r"\bfp16:(\w+=[^;,]*,)*io=true")
 
 
-def widened(session: Session, model: Any) -> Session:
+def widened(session: Session, lineage: Mapping[str, str]) -> Session:
     """Give a session that takes and gives float32, where a file's lineage says that its ports were halved.
 
     Args:
         session: the file, running.
-        model: the file, an ``onnx_ir.Model``.
+        lineage: what the file says of where it comes from.
     """
-    from deploykit.onnx_io import lineage
-
-    return _Widened(session) if _ASKED.search(lineage(model).get("passes", "")) else session
+    return _Widened(session) if _ASKED.search(lineage.get("passes", "")) else session
 
 
 class _Widened(Session):

@@ -29,6 +29,11 @@ class Check:
     by_shape: Mapping[str, float] = field(default_factory=dict)
     """What was measured in the calls of each input shape; over the limit it fails there."""
 
+    @property
+    def said(self) -> str:
+        """What was looked at, and what was found."""
+        return f"{self.what}: {self.why}"
+
 
 @dataclass(frozen=True)
 class Verdict:

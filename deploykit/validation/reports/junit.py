@@ -90,7 +90,7 @@ def _case(name: str, check: Check, classname: str) -> ET.Element:
 
 
 def _lines(check: Check) -> Iterator[str]:
-    yield f"{check.what}: {check.why}"
+    yield check.said
     yield f"asked for: {check.rule}"
     yield from (f"{name}: {number(value)}" for name, value in figures(check).items())
 
