@@ -1,7 +1,7 @@
 """By what the results of passes are judged."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -32,6 +32,8 @@ class Evidence:
     """What the verdict calls the source."""
     demand: Demand
     """What is asked of a result in fewer bits."""
+    looked_at: Callable[[], Iterator[Mapping[str, Array]]] | None = None
+    """Gives other samples for passes to look at than those that results are judged by."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -41,7 +43,9 @@ class Evidence:
         return (f"{self.source} was not made by deploykit: it is itself the source that the result is held to",)
 
     def calls(self) -> Iterator[Mapping[str, Array]]:
-        """Give the inputs of every call, the user's where there are any."""
+        """Give the inputs of every call that passes look at: the user's where there are any."""
+        if self.looked_at is not None:
+            return self.looked_at()
         return (case.inputs for case in (self.data or self.golden).cases)
 
     def judge(self, path: Path, target: Path, *, lossy: bool, fewer: bool) -> Verdict:
