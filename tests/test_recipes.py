@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +264,35 @@ def test_the_page_of_a_run_tells_it_all_and_loads_nothing(ran_once: Path) -> Non
         assert word in page
     assert "<script" not in page
     assert "http://" not in page.replace('xmlns="http://', "")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium here")
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_is_read_on_a_phone_and_in_the_dark_without_an_error(
+    ran_once: Path, tmp_path: Path, *, dark: bool
+) -> None:
+    from PIL import Image
+
+    page = (ran_once / "report.html").read_text()
+    probe = "<script>document.title = document.documentElement.scrollWidth</script></body>"
+    open_to_scripts = page.replace("default-src 'none'; ", "").replace("</body>", probe)
+    (tmp_path / "page.html").write_text(open_to_scripts)
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    browser += ["--window-size=390,900", f"--user-data-dir={tmp_path / 'profile'}", "--hide-scrollbars"]
+    browser += ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
+    dump = subprocess.run(
+        [*browser, "--dump-dom", (tmp_path / "page.html").as_uri()], capture_output=True, text=True, check=True
+    )
+    width = re.search(r"<title>(\d+)</title>", dump.stdout)
+    assert width is not None
+    assert int(width[1]) <= 500, "wider than a phone: only tables scroll, by themselves"  # 500 is Chromium's least
+    shot = subprocess.run(
+        [*browser, f"--screenshot={tmp_path / 'page.png'}", (ran_once / "report.html").as_uri()],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in shot.stderr, shot.stderr
+    corner = Image.open(tmp_path / "page.png").convert("L").getpixel((2, 2))
+    assert (corner < 100) == dark, "the page follows the reader's colours"
 
 
 def test_the_json_of_a_run_is_one_object(folder: Path) -> None:

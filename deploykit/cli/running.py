@@ -1,5 +1,6 @@
 """``deploykit run``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,8 @@ from deploykit.cli.quantize import Halves, Integers, quantizers
 from deploykit.errors import NotEquivalent, UsageError
 
 if TYPE_CHECKING:
-    from deploykit.recipes import Recipe
+    from deploykit.recipes import Recipe, Search
+    from deploykit.recipes.recipe import Require
 
 NAME = "deploykit.toml"
 
@@ -42,6 +44,14 @@ def command(
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write what was made, and how, on one page.")
+    ] = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="Try the passes that make sense; write the fastest as SOURCE.best.onnx."),
+    ] = False,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="dask:ADDRESS", help="Have the steps done by the workers of a dask scheduler."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the steps, and which of them were done; run nothing.")
@@ -70,23 +80,30 @@ def command(
     deploykit run deploykit.toml --report report.html
     deploykit run --dry-run
     deploykit run model.pt2 --int8 --data val.npz --report report.html
+    deploykit run model.pt2 --search --data val.npz --labels val.npz:y --max-drop 0.5% --time-budget 1800
+    deploykit run --executor dask:tcp://scheduler:8786
     """
     del debug
-    given = (halves, integers, taken, source, budget)
+    given, drop = (halves, integers, taken, source, budget), share("--max-drop", max_drop)
+    if search and quantizers(halves, replace(integers, target=None, time_budget=None)):
+        raise UsageError("--search tries what there is, and a pass is named too", fix="leave one of them out")
     if recipe is None or recipe.suffix == ".toml":
-        if given != _USUAL or max_drop or labels or keep_slower:
+        if (not search and given != _USUAL) or max_drop or labels or keep_slower:
             raise UsageError(
                 "a recipe says itself what is made of which source, and options would say it twice",
                 fix="write them in the recipe, or name a model: deploykit run model.pt --int8 --data val.npz",
             )
         asked: Path | Recipe = recipe or Path(NAME)
     else:
-        asked = _of_model(recipe, given, share("--max-drop", max_drop), labels, keep_slower=keep_slower)
+        asked = _of_model(recipe, given, drop, labels, keep_slower=keep_slower, searched=search)
     if dry_run:
         show(deploykit.plan(asked), console.show_plan, as_json=as_json)
         return
     with console.progress() as step:
-        made = deploykit.run(asked, output=output, report=report, step=step)
+        made = deploykit.run(
+            asked, output=output, report=report, search=_search(given, drop) if search else None, executor=executor,
+            step=step,
+        )  # fmt: skip
     show(made, console.show_run, as_json=as_json)
     if not made.passed:
         raise typer.Exit(NotEquivalent.exit_code)
@@ -96,21 +113,19 @@ Given = tuple[Halves, Integers, SampleOptions, SourceOptions, BoundOptions]
 _USUAL: Given = (Halves(), Integers(), SampleOptions(), SourceOptions(), BoundOptions())
 
 
-def _of_model(model: Path, given: Given, drop: float | None, labels: Path | None, *, keep_slower: bool) -> "Recipe":
+def _of_model(
+    model: Path, given: Given, drop: float | None, labels: Path | None, *, keep_slower: bool, searched: bool
+) -> "Recipe":
     """Give the recipe that the options stand for."""
     from deploykit.passes import PASSES
-    from deploykit.recipes.recipe import Recipe, Require, Samples, Wanted
+    from deploykit.recipes.recipe import Recipe, Samples, Wanted
 
-    halves, integers, taken, source, budget = given
-    if budget.atol or budget.rtol:
-        raise UsageError("--atol and --rtol are not for a chain of steps", fix="deploykit validate takes them")
-    steps = (PASSES.make("simplify"), *quantizers(halves, integers))
-    require = Require(
-        min_agreement=share("--min-agreement", budget.min_agreement),
-        min_sqnr=budget.min_sqnr,
-        max_drop=drop,
-        allow_undecided=budget.allow_undecided,
+    halves, integers, taken, source, _ = given
+    steps = (
+        PASSES.make("simplify"),
+        *quantizers(halves, replace(integers, target=None, time_budget=None) if searched else integers),
     )
+    require = _required(given, drop)
     wanted = Wanted(steps[-1].suffix, steps, require, keep_slower)
     data = Samples(
         validation=_text(taken.data), labels=_text(labels), image=taken.image, samples=taken.samples,
@@ -121,6 +136,27 @@ def _of_model(model: Path, given: Given, drop: float | None, labels: Path | None
         inputs=names(source.graph_inputs), outputs=names(source.graph_outputs), seed=taken.seed,
         **asked,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _required(given: Given, drop: float | None) -> "Require":
+    from deploykit.recipes.recipe import Require
+
+    budget = given[-1]
+    if budget.atol or budget.rtol:
+        raise UsageError("--atol and --rtol are not for a chain of steps", fix="deploykit validate takes them")
+    return Require(
+        min_agreement=share("--min-agreement", budget.min_agreement),
+        min_sqnr=budget.min_sqnr,
+        max_drop=drop,
+        allow_undecided=budget.allow_undecided,
+    )
+
+
+def _search(given: Given, drop: float | None) -> "Search":
+    from deploykit.recipes.searching import SECONDS, Search
+
+    integers = given[1]
+    return Search(integers.target or "auto", integers.time_budget or SECONDS, _required(given, drop))
 
 
 _SAME = ("factory", "factory_args", "trust_pickle", "python", "static", "signature", "custom_objects", "layout")

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from deploykit.console.pieces import escaped, facts, new_table, size, terminal
+from deploykit.console.pieces import escaped, facts, new_table, number, size, terminal
 
 if TYPE_CHECKING:
-    from deploykit.recipes import Made, Planned, Run, Taken
+    from deploykit.recipes import Found, Made, Planned, Run, Taken
     from deploykit.recipes.starting import Started
 
 
@@ -43,7 +43,9 @@ def show_run(made: "Run") -> None:
         if one.last_good is not None:
             facts([("kept", f"{one.last_good}: the last file that was proved")])
     terminal().print()
-    terminal().print(_table(made))
+    terminal().print(_found(made.searched) if made.searched else _table(made))
+    facts([("note", note) for note in made.notes])
+    facts([("wrote", ", ".join(map(str, made.written)))] if made.written else [])
     facts([("time", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items()))])
 
 
@@ -63,6 +65,20 @@ def _speed(one: "Made") -> Iterator[tuple[str, str]]:
 
     if one.speed is not None:
         yield from (("speed", f"{line} ({one.speed.cpu}, {one.speed.threads} thread)") for line in told(one.speed))
+
+
+def _found(rows: "Sequence[Found]") -> object:
+    """Lay out what a search has found."""
+    from deploykit.timing.words import times
+
+    table = new_table("combination", "verdict", "accuracy>", "SQNR dB>", "times the latency>", "size>", "")
+    for one in rows:
+        word = "[bold green]proved[/]" if one.passed else "[bold red]FAILED[/]"
+        accuracy = f"{one.accuracy:.2%}" if one.accuracy is not None else ""
+        mark = "written: the fastest" if one.best else "on the Pareto front" if one.pareto else ""
+        latency = times(one.latency) if one.latency else ""
+        table.add_row(escaped(one.name), word, accuracy, number(one.sqnr), latency, size(one.bytes), mark)
+    return table
 
 
 def _table(made: "Run") -> object:

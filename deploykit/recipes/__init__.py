@@ -1,65 +1,28 @@
 """``deploykit run``: from a source to proved artifacts, by a recipe; what was done before is not done again.
 
-``recipe`` reads the file, ``planning`` lays out its steps, ``tasks`` does one of them, ``store`` keeps what they made.
-The verdict after every step is against the original source. An artifact whose step fails stops there; others go on.
+``recipe`` reads the file, ``planning`` lays out its steps, ``tasks`` does one of them, ``store`` keeps what they made,
+``making`` goes through them. The verdict after every step is against the original source. An artifact whose step fails
+stops there; others go on. ``searching`` has the combinations that are worth a try.
 """
 
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploykit.artifact import staging
 from deploykit.child import Step as Say
 from deploykit.child import silent
 from deploykit.clock import Clock
-from deploykit.errors import DeploykitError, UsageError
-from deploykit.optimization.speed import is_faster
-from deploykit.promotion import promote
-from deploykit.recipes.planning import Line, Plan, Step, name_of_artifact, plan_of
+from deploykit.errors import UsageError
+from deploykit.recipes.executing import elsewhere
+from deploykit.recipes.making import Made, Steps, Taken, made, put
+from deploykit.recipes.planning import Plan, name_of_artifact, plan_of
 from deploykit.recipes.recipe import NAME, Recipe, checked, read
+from deploykit.recipes.searching import Found, Search, combinations, ranked, row
 from deploykit.recipes.store import FOLDER, Store
-from deploykit.recipes.tasks import GOLDEN, MODEL, Done
-from deploykit.timing import Comparison
-from deploykit.timing.words import times, told
-from deploykit.typed import filled, stored
-from deploykit.validation.evidence import golden_path
-from deploykit.validation.verdict import Verdict
 
-__all__ = ["Made", "Planned", "Recipe", "Run", "Taken", "clean", "plan", "run"]
-
-
-@dataclass(frozen=True)
-class Taken:
-    """A step of an artifact, done now or before."""
-
-    title: str
-    cached: bool
-    told: Done
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of one artifact."""
-
-    name: str
-    path: Path
-    """Where it is, or would be."""
-    passed: bool
-    """Whether it was made, proved, and keeps what was required."""
-    steps: tuple[Taken, ...]
-    missed: tuple[str, ...]
-    """Why it did not pass, in plain words."""
-    bytes: int
-    """Of the last file that was proved."""
-    speed: Comparison | None
-    last_good: Path | None
-    """Where a step failed: the last file that was proved."""
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict on the last file that was proved."""
-        return self.steps[-1].told.verdict if self.steps else None
+__all__ = ["Found", "Made", "Planned", "Recipe", "Run", "Search", "Taken", "clean", "plan", "run"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +45,17 @@ class Run:
     recorded: Taken | None
     artifacts: tuple[Made, ...]
     seconds: Mapping[str, float]
+    searched: tuple[Found, ...] = ()
+    """What a search has found; empty where there was none."""
+    written: tuple[Path, ...] = ()
+    """The artifacts that are in their place."""
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every artifact did."""
+        """Whether every artifact did; of a search, whether it found one that does."""
+        if self.searched:
+            return any(one.best for one in self.searched)
         return bool(self.artifacts) and all(one.passed for one in self.artifacts)
 
 
@@ -94,6 +64,8 @@ def run(
     *,
     output: str | Path | None = None,
     report: str | Path | None = None,
+    search: Search | None = None,
+    executor: str | None = None,
     step: Say = silent,
 ) -> Run:
     """Make the artifacts of a recipe, each step proved against the original source.
@@ -102,6 +74,9 @@ def run(
         recipe: the file, or what it would say.
         output: the folder to write to, in the place of the recipe's.
         report: an HTML page to write of it all.
+        search: try the combinations of passes that make sense, in the place of the recipe's artifacts, and write the
+            fastest that keeps its bounds as ``SOURCE.best.onnx``.
+        executor: where steps are done: ``dask:tcp://host:8786``; this machine where nothing is said.
         step: takes a sentence about what goes on.
 
     Raises:
@@ -110,110 +85,75 @@ def run(
     """
     clock = Clock()
     found = recipe if isinstance(recipe, Recipe) else read(Path(recipe))
-    checked(found)
-    target = Path(output) if output is not None else found.path(found.output)
-    if not target.is_dir():
-        raise UsageError(f"there is no folder {target} to write to", fix=f"mkdir {target}")
+    if executor is not None:
+        found = replace(found, folder=found.folder.resolve())  # others have another current folder
+    found = checked(combinations(found, search) if search is not None else found)
+    target = _folder(Path(output) if output is not None else found.path(found.output))
     store = Store.of(found.folder)
     with store.alone(step):
         planned = plan_of(found, store)
-        steps = _Steps(store, step)
+        steps = Steps(store, step, elsewhere(planned, store, executor, step) if executor is not None else {})
         converted = steps.taken(planned.convert)
         recorded = steps.taken(planned.record) if planned.record else None
-        made = tuple(_made(planned, line, steps, (converted, target)) for line in planned.lines)
-    clock.lap("run")
-    place = None if isinstance(recipe, Recipe) else Path(recipe)
-    result = Run(found.path(found.source), place, converted, recorded, made, clock.laps)
-    if report is not None:
-        from deploykit.recipes.page import write
-
-        write(result, Path(report))
+        clock.lap("source")
+        end = time.monotonic() + (search.time_budget if search is not None else math.inf)
+        artifacts, notes = _artifacts(planned, steps, converted, target, end)
+        rows = ranked([_row(one) for one in artifacts]) if search is not None else ()
+        chosen = list(_chosen(artifacts, rows, target, found))
+        for one, path in chosen:
+            put(store, one.key, path, found.path(found.source))
+        clock.lap("artifacts")
+    place, written = None if isinstance(recipe, Recipe) else Path(recipe), tuple(path for _, path in chosen)
+    result = Run(found.path(found.source), place, converted, recorded, artifacts, clock.laps, rows, written, notes)
+    _report(result, report)
     return result
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """Does steps, or finds that they were done."""
-
-    store: Store
-    say: Say
-
-    def taken(self, step: Step) -> Taken:
-        cached = self.store.has(step.key)
-        if not cached:
-            self.say(step.title)
-            self.store.make(step.key, lambda own: stored(step.task.do(self.store, own, self.say)))
-        problems: list[str] = []
-        done = filled(Done, self.store.result(step.key), step.title, problems)
-        if done is None:
-            raise UsageError(f"what was kept of {step.title} can't be read", fix="deploykit clean", details=problems)
-        return Taken(step.title, cached, done)
+def _folder(target: Path) -> Path:
+    if not target.is_dir():
+        raise UsageError(f"there is no folder {target} to write to", fix=f"mkdir {target}")
+    return target
 
 
-def _made(planned: Plan, line: Line, steps: _Steps, given: tuple[Taken, Path]) -> Made:
-    """Make one artifact; an error of a step is its end, and not that of the others."""
-    first, folder = given
-    target = folder / name_of_artifact(planned.recipe, line.wanted)
-    taken: list[Taken] = []
-    good = planned.convert
+def _report(made: Run, place: str | Path | None) -> None:
+    if place is not None:
+        from deploykit.recipes.page import write
+
+        write(made, Path(place))
+
+
+def _artifacts(
+    planned: Plan, steps: Steps, converted: Taken, folder: Path, end: float
+) -> tuple[tuple[Made, ...], tuple[str, ...]]:
+    """Make one after the other; a search ends with its time, or with Ctrl-C, and keeps what it has."""
+    done: list[Made] = []
+    why = "the time was over"
     try:
-        for step in line.passes:
-            taken.append(steps.taken(step))
-            good = step
-        speed = steps.taken(line.timing).told.speed if line.timing else None
-    except DeploykitError as error:
-        name = line.passes[len(taken)].title if len(taken) < len(line.passes) else "timing"
-        missed = (f"{name}: {error.message}", *error.details)
-        place = steps.store.path(good.key) / MODEL
-        return Made(line.wanted.name, target, False, tuple(taken), missed, _bytes(first, taken), None, place)
-    place = steps.store.path(good.key)
-    size = _bytes(first, taken)
-    missed = tuple(_misses(line, size, speed))
-    if not missed:
-        _put(steps.store, good.key, target, planned.recipe.path(planned.recipe.source))
-    last = place / MODEL if missed else None
-    return Made(line.wanted.name, target, not missed, tuple(taken), missed, size, speed, last)
+        for line in planned.lines:
+            if time.monotonic() > end:
+                break
+            done.append(made(planned, line, steps, converted, folder / name_of_artifact(planned.recipe, line.wanted)))
+    except KeyboardInterrupt:
+        if math.isinf(end) or not done:
+            raise
+        why = "it was interrupted"
+    left = [line.wanted.name for line in planned.lines[len(done) :]]
+    return tuple(done), (f"{why}: {', '.join(left)} not tried",) if left else ()
 
 
-def _bytes(converted: Taken, taken: list[Taken]) -> int:
-    """Give the size of the last file that was proved."""
-    made = [one.told.made for one in (converted, *taken) if one.told.made is not None]
-    return made[-1].bytes if made else 0
+def _row(one: Made) -> Found:
+    ratio = one.speed.rows[1].ratio if one.speed is not None else None
+    return row(one.name, one.verdict, ratio, one.bytes, passed=one.passed)
 
 
-def _misses(line: Line, size: int, speed: Comparison | None) -> list[str]:
-    """Say which of its bounds an artifact misses, that its verdict does not know."""
-    asked, found = line.wanted.require, []
-    if asked.max_size_mb is not None and size / 1e6 > asked.max_size_mb:
-        found.append(f"it has {size / 1e6:.2f} MB, and max_size_mb is {asked.max_size_mb:g}")
-    if speed is None:
-        return found
-    ratio = speed.rows[1].ratio
-    bound = asked.max_latency_ratio
-    if bound is not None and (ratio is None or ratio.value > bound):
-        found.append(f"a call takes {times(ratio) if ratio else '?'} times as long, and max_latency_ratio is {bound:g}")
-    elif (
-        bound is None
-        and any(one.hastens for one in line.wanted.steps)
-        and not line.wanted.keep_slower
-        and not is_faster(speed)
-    ):
-        found.append(f"{next(told(speed))}; keep_slower = true keeps it")
-    return found
-
-
-def _put(store: Store, key: str, target: Path, source: Path) -> None:
-    """Write what a step made as the artifact, with its golden, unless that is there already."""
-    from deploykit.onnx_io import load, save
-
-    if store.is_placed(key, target):
-        return
-    place, golden = store.path(key), golden_path(target)
-    with staging(target.parent) as stage:
-        names = [file.name for file in save(load(place / MODEL), stage.folder / target.name)]
-        shutil.copyfile(place / GOLDEN, stage.folder / golden.name)
-        files = promote(stage, target, names, golden.name, ("run", source))
-    store.place(key, target, [*files, golden])
+def _chosen(
+    artifacts: Sequence[Made], rows: Sequence[Found], folder: Path, recipe: Recipe
+) -> Iterator[tuple[Made, Path]]:
+    """Give the artifacts that are written, and where: all that passed, or the best of a search."""
+    best = [row.name for row in rows if row.best]
+    for one in artifacts:
+        if one.passed and (not rows or one.name in best):
+            yield one, folder / f"{Path(recipe.source).stem}.best.onnx" if rows else one.path
 
 
 def plan(recipe: str | Path | Recipe = NAME) -> tuple[Planned, ...]:

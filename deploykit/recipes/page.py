@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 
 import deploykit
 from deploykit.passes import Layer
-from deploykit.recipes import Made, Run, Taken
+from deploykit.recipes import Found, Made, Run, Taken
+from deploykit.recipes.front import front
 from deploykit.timing.words import times, told
 from deploykit.validation.reports import save
 from deploykit.validation.reports._markup import document, element, listed_facts, scrolled
@@ -38,8 +39,7 @@ def page(made: Run) -> str:
             "main",
             element("h1", element("span", word, class_=_kind(made.passed)), title.removeprefix(word)),
             listed_facts(_about(made)),
-            element("h2", "Artifacts"),
-            scrolled(_summary(made.artifacts), "Artifacts"),
+            *(_searched(made.searched) if made.searched else _summary(made.artifacts)),
             *_picture(made.artifacts),
             element("h2", "Source"),
             listed_facts([*_facts(made.converted), *(_facts(made.recorded) if made.recorded else ())]),
@@ -59,10 +59,11 @@ def _about(made: Run) -> Iterator[tuple[str, str]]:
     yield "source", str(made.source)
     if made.recipe is not None:
         yield "recipe", str(made.recipe)
+    yield from (("wrote", str(path)) for path in made.written)
     yield "machine", next((one.speed.cpu for one in made.artifacts if one.speed), platform.machine())
 
 
-def _summary(artifacts: Sequence[Made]) -> ET.Element:
+def _summary(artifacts: Sequence[Made]) -> Iterator[ET.Element]:
     titles = ("artifact", "result", "size", "latency", "verdict", "file")
     rows = []
     for one in artifacts:
@@ -73,12 +74,19 @@ def _summary(artifacts: Sequence[Made]) -> ET.Element:
             f"{one.bytes / 1e6:.3g} MB", times(ratio) if ratio else "not timed",
             "; ".join(one.missed) or (outcome(verdict) if verdict else ""), place,
         )  # fmt: skip
+        kinds = ("number", "number", "words", "words")
         result = element("td", "proved" if one.passed else "FAILED", class_=_kind(one.passed))
         rows.append(
-            element("tr", element("th", one.name, scope="row"), result, *(element("td", cell) for cell in cells))
+            element(
+                "tr",
+                element("th", one.name, scope="row"),
+                result,
+                *(element("td", cell, class_=kind) for cell, kind in zip(cells, kinds, strict=True)),
+            )
         )
     caption = "Latency is in that of the converted source, measured in turns in this run, with its 95% interval."
-    return _table(caption, titles, rows)
+    yield element("h2", "Artifacts")
+    yield scrolled(_table(caption, titles, rows), "Artifacts")
 
 
 def _table(caption: str, titles: Sequence[str], rows: Sequence[ET.Element]) -> ET.Element:
@@ -117,10 +125,37 @@ def _picture(artifacts: Sequence[Made]) -> Iterator[ET.Element]:
     yield element("figure", element("figcaption", said), drawn, style="margin: 0")
 
 
+def _searched(rows: Sequence[Found]) -> Iterator[ET.Element]:
+    """Draw what a search has found, latency across and accuracy up, and list it."""
+    yield element("h2", "Search")
+    told = [
+        element(
+            "tr", element("th", one.name, scope="row"),
+            element("td", "proved" if one.passed else "FAILED", class_=_kind(one.passed)),
+            element("td", f"{one.accuracy:.2%}" if one.accuracy is not None else "", class_="number"),
+            element("td", number(one.sqnr), class_="number"),
+            element("td", times(one.latency) if one.latency else "", class_="number"),
+            element("td", f"{one.bytes / 1e6:.3g} MB", class_="number"),
+            element("td", "written: the fastest" if one.best else "on the front" if one.pareto else ""),
+        )
+        for one in rows
+    ]  # fmt: skip
+    drawn = front(rows)
+    if drawn is not None:
+        said = (
+            "To the left is faster, up is more accurate, a smaller circle is a smaller file. Filled: the Pareto front."
+        )
+        yield element("figure", element("figcaption", said), drawn, style="margin: 0")
+    titles = ("combination", "result", "accuracy", "SQNR dB", "latency", "size", "")
+    yield scrolled(
+        _table("Accuracy is the share of the decisions that stayed, where there are no labels.", titles, told), "Search"
+    )
+
+
 def _section(made: Run, one: Made) -> Iterator[ET.Element]:
     yield element("h2", one.name)
     chain = " → ".join([made.source.name, *(taken.title for taken in (made.converted, *one.steps))])
-    yield element("p", chain if not one.passed else f"{chain} → {one.path.name}")
+    yield element("p", f"{chain} → {one.path.name}" if one.path in made.written else chain)
     if one.missed:
         yield element("ul", *(element("li", line, class_="fail") for line in one.missed))
     yield listed_facts(fact for taken in one.steps for fact in _facts(taken))

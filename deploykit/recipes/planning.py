@@ -107,10 +107,16 @@ def _convert(recipe: Recipe, store: Store, source: Artifact) -> Step:
     task = Convert(source.path, loading_of(recipe), more)
     code = [_code(store, recipe, text) for text in (recipe.factory, recipe.custom_objects)]
     key = key_of(
-        task="convert", source=store.sha256(source.path), loading=dict(task.loading), more=more, code=code,
-        versions=versions(*task.packages),
+        task="convert", source=store.sha256(source.path), more=more, code=code,
+        loading=[getattr(recipe, name) for name in _LOADING], versions=versions(*task.packages),
     )  # fmt: skip
     return Step("convert", key, task, ())
+
+
+_LOADING = (
+    *("input", "shapes", "factory", "factory_args", "trust_pickle", "python", "static", "signature"),
+    *("custom_objects", "inputs", "outputs", "layout"),
+)
 
 
 def _code(store: Store, recipe: Recipe, text: str | None) -> str:
@@ -135,7 +141,7 @@ def _hashed(store: Store, looked: Looked | None) -> Any:
     if looked is None:
         return None
     place = Path(str(looked.data).partition(".py:")[0] + ".py") if ".py:" in str(looked.data) else looked.data
-    return [store.sha256(place) if place.exists() else str(place), str(looked.data), looked.image, looked.most]
+    return [store.sha256(place) if place.exists() else str(place), looked.data.name, looked.image, looked.most]
 
 
 def _record(recipe: Recipe, store: Store, convert: Step) -> Step | None:
@@ -165,7 +171,8 @@ def _line(recipe: Recipe, store: Store, wanted: Wanted, first: tuple[Step, Step 
     for number in range(len(wanted.steps)):
         prior = passes[-1] if passes else convert
         passes.append(_apply(recipe, store, wanted, wanted.steps[: number + 1], (convert, record, prior)))
-    if not passes or not (wanted.require.max_latency_ratio or any(one.hastens for one in wanted.steps)):
+    asked = wanted.timed or wanted.require.max_latency_ratio is not None
+    if not passes or not (asked or any(one.hastens for one in wanted.steps)):
         return Line(wanted, tuple(passes), None)
     task = Time(
         convert.key, passes[-1].key, record.key if record else None, recipe.source, name_of_artifact(recipe, wanted)
@@ -181,7 +188,8 @@ def _apply(
     convert, record, prior = on
     *before, one = steps
     looked = _looked(recipe, recipe.data.calibration) if recipe.data.validation else None
-    demand = demand_of(recipe, wanted.require) if any(each.lossy or each.precision for each in steps) else Demand()
+    bounded = any(each.lossy or each.precision for each in steps)
+    demand = demand_of(recipe, wanted.require) if bounded else Demand()
     task = Apply(
         one, tuple(before), prior.key, convert.key, record.key if record else None, looked, demand,
         name_of_artifact(recipe, wanted),
@@ -189,8 +197,8 @@ def _apply(
     key = key_of(
         task="apply", on=prior.key, record=record.key if record else None, step=spelled(one),
         files=[store.sha256(recipe.path(text)) for text in _files_of(recipe, one)],
-        data=_hashed(store, looked), demand=_told(store, demand), cpu=machine.instructions(),
-        versions=versions(*task.packages),
+        data=_hashed(store, looked), cpu=machine.instructions(),
+        demand=_told(store, recipe, wanted.require) if bounded else None, versions=versions(*task.packages),
     )  # fmt: skip
     needs = {convert.key, prior.key, *([record.key] if record else [])}
     return Step(spelled(one), key, task, tuple(sorted(needs)))
@@ -204,7 +212,9 @@ def _files_of(recipe: Recipe, one: Pass) -> Iterator[str]:
             yield value
 
 
-def _told(store: Store, demand: Demand) -> Any:
-    place = Path(str(demand.labels).partition(":")[0]) if demand.labels is not None else None
-    labels = store.sha256(place) if place is not None and place.exists() else None
-    return [str(demand), labels]
+def _told(store: Store, recipe: Recipe, require: Require) -> Any:
+    """Tell what bounds a verdict; what is measured after it is no part of it."""
+    labels = recipe.data.labels
+    place = recipe.path(labels.partition(":")[0]) if labels is not None else None
+    bounds = [require.min_agreement, require.min_sqnr, require.max_drop, require.allow_undecided]
+    return [*bounds, labels, store.sha256(place) if place is not None and place.exists() else None]

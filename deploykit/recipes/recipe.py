@@ -75,6 +75,8 @@ class Wanted:
     require: Require = Require()
     keep_slower: bool = False
     """Whether it stays where it is meant to be faster than the source, and is not."""
+    timed: bool = False
+    """Whether it is timed though nothing asks for it."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ text.fail { fill: var(--fail); }
 line.error { stroke: var(--fail); stroke-width: 2; }
 line.noise { stroke: var(--pass); stroke-width: 2; }
 circle.error { fill: var(--fail); }
+circle.front { fill: var(--pass); }
+circle.point { fill: none; stroke: var(--faint); stroke-width: 2; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; }
