@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deploykit.optimization.calibration import calibrate
     from deploykit.optimization.quantizing import quantize
     from deploykit.recipes import Recipe, Run, clean, plan, run
+    from deploykit.recipes.recipe import recipe
     from deploykit.recipes.starting import init
     from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
@@ -52,6 +53,7 @@ __all__ = [
     "plan",
     "plugins",
     "quantize",
+    "recipe",
     "run",
     "seal",
     "validate",
@@ -80,6 +82,7 @@ _PLACES = {
     "plan": ("deploykit.recipes", "plan"),
     "plugins": ("deploykit.listing", "plugins"),
     "quantize": ("deploykit.optimization.quantizing", "quantize"),
+    "recipe": ("deploykit.recipes.recipe", "recipe"),
     "run": ("deploykit.recipes", "run"),
     "seal": ("deploykit.sealing", "seal"),
     "validate": ("deploykit.validation", "validate"),

@@ -1,5 +1,6 @@
 """``deploykit run``."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ from deploykit.cli.quantize import Halves, Integers, quantizers
 from deploykit.errors import NotEquivalent, UsageError
 
 if TYPE_CHECKING:
-    from deploykit.recipes import Recipe, Search
+    from deploykit.recipes import Recipe, Run, Search
     from deploykit.recipes.recipe import Require
 
 NAME = "deploykit.toml"
@@ -104,9 +105,20 @@ def command(
             asked, output=output, report=report, search=_search(given, drop) if search else None, executor=executor,
             step=step,
         )  # fmt: skip
+    _summarize(made)
     show(made, console.show_run, as_json=as_json)
     if not made.passed:
         raise typer.Exit(NotEquivalent.exit_code)
+
+
+def _summarize(made: "Run") -> None:
+    """Add a table to the summary of the step, where GitHub Actions runs this."""
+    place = os.environ.get("GITHUB_STEP_SUMMARY")
+    if place:
+        from deploykit.recipes.summary import markdown
+        from deploykit.reporting import append
+
+        append(markdown(made), Path(place))
 
 
 Given = tuple[Halves, Integers, SampleOptions, SourceOptions, BoundOptions]

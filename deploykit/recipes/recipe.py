@@ -1,10 +1,10 @@
 """``deploykit.toml``: a source, its samples, and the artifacts that are to be made of it; read and checked whole."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from deploykit.errors import DeploykitError, UsageError
 from deploykit.passes import PASSES, Pass
@@ -126,20 +126,34 @@ def read(path: Path) -> Recipe:
         raise UsageError(f"{path} can't be read: {error.strerror}", fix="name a recipe: deploykit.toml") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}", fix="mend it there; see https://toml.io") from error
+    return recipe(table, path.parent, str(path))
+
+
+def recipe(table: Mapping[str, Any], folder: str | Path = ".", name: str = "the recipe") -> Recipe:
+    """Make a recipe of a table, as the file has it, and check it whole, as far as that goes without the model.
+
+    Args:
+        table: source, artifact, data and so on.
+        folder: where its paths are from.
+        name: what errors call it.
+
+    Raises:
+        UsageError: something in it is wrong: all of it is said.
+    """
     problems: list[str] = []
     if "folder" in table:
         problems.append("the recipe has no 'folder': its paths are from the folder that it lies in")
-    if isinstance(table.get("data"), str):
-        table["data"] = {"validation": table["data"]}
-    found = filled(Recipe, table, "the recipe", problems)
+    data = table.get("data")
+    given = {**table, "data": {"validation": data}} if isinstance(data, str) else table
+    found = filled(Recipe, given, "the recipe", problems)
     if found is not None:
-        found = replace(found, folder=path.parent)
+        found = replace(found, folder=Path(folder))
         problems.extend(_wrong(found))
     if problems:
         raise UsageError(
-            f"{path} can't be followed: {problems[0]}", fix="mend the recipe; nothing was run", details=problems[1:]
+            f"{name} can't be followed: {problems[0]}", fix="mend the recipe; nothing was run", details=problems[1:]
         )
-    return checked(found)
+    return cast("Recipe", found)
 
 
 def checked(recipe: Recipe) -> Recipe:
@@ -193,8 +207,3 @@ def _misfits(wanted: Wanted, data: Samples) -> list[str]:
     if asked.max_drop is not None and data.labels is None:
         found.append(f"max_drop of {at} bounds the loss of accuracy, and data has no labels")
     return found
-
-
-def of_model(source: str, steps: Sequence[Pass], name: str, **more: Any) -> Recipe:
-    """Give the recipe of one artifact."""
-    return Recipe(source, (Wanted(name, tuple(steps)),), **more)
