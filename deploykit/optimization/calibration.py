@@ -11,16 +11,21 @@ from deploykit import workspace
 from deploykit.artifact import Artifact, staging
 from deploykit.backends import Asked, Loading, check_options
 from deploykit.child import Step, silent
+from deploykit.clock import Clock
 from deploykit.errors import UsageError
-from deploykit.optimization import optimize
+from deploykit.optimization import checked
+from deploykit.optimization.chain import Chain
+from deploykit.optimization.evidence import evidence_of
 from deploykit.optimization.quantizing import CALIBRATION_SAMPLES
+from deploykit.passes import PASSES
 from deploykit.quantization.calibrating import Calibration, fingerprint
 from deploykit.quantization.calibrating import calibrate as counted
 from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Named, find_regions
 from deploykit.quantization.targets import target_of
 from deploykit.tensors import Array, Signature
-from deploykit.validation.evidence import batches, is_batched
+from deploykit.validation import Demand
+from deploykit.validation.evidence import Size, batches, is_batched
 
 _BATCH = 8
 
@@ -82,9 +87,12 @@ def _counted(source: Artifact, asked: Asked, target: str, samples: int, step: St
     from deploykit.onnx_io import load, signature
 
     rules = target_of(target)
-    with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
-        simplified = Path(folder) / "model.onnx"
-        optimize(source.path, simplified, step=step)
+    simplify, quantize = PASSES.make("simplify"), PASSES.make("int8", target=target, synthetic_calibration=True)
+    checked(source, Asked(), [simplify, quantize], Demand(), keep_slower=False)
+    with tempfile.TemporaryDirectory(prefix="deploykit-") as folder, staging(Path(folder)) as stage:
+        evidence = evidence_of(source, Asked(), Size(stage.folder / "evidence"), Demand(), step)
+        chain = Chain(source, Path("model.onnx"), stage, evidence, Clock(), step)
+        simplified, _ = chain.applied(simplify, source.path, stage.folder / "simplified")
         graph = read(simplified, rules)
         named = Named.of(find_regions(graph, rules))
         calls = partial(_calls, asked, signature(load(simplified)), samples)

@@ -73,8 +73,11 @@ class Pass(ABC):
     """Whether what it makes is judged by what it lost, and so by the user's samples where there are any."""
     suffix: ClassVar[str]
     """What the file it makes is called after, where the user names none: ``model.SUFFIX.onnx``."""
-    precision: ClassVar[str | None] = None
-    """The precision of what it makes; None for that of what it takes."""
+
+    @property
+    def precision(self) -> str | None:
+        """The precision of what it makes; None for that of what it takes."""
+        return None
 
     @property
     def hastens(self) -> bool:

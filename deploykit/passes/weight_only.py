@@ -20,12 +20,16 @@ class WeightOnly(Pass):
     """Rounds the weights of large products in blocks, for onnxruntime's MatMulNBits."""
 
     suffix: ClassVar[str] = "weights"
-    precision: ClassVar[str] = "int8"
     lossy: ClassVar[bool] = True
     bits: int = field(default=4, metadata={"help": "8 or 4"})
     block: int = field(default=32, metadata={"help": "weights that share a scale: 16, 32, 64, 128 or 256"})
     keep: tuple[str, ...] = field(default=(), metadata={"help": "nodes that stay in float, by name"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
+
+    @property
+    def precision(self) -> str:
+        """Named by the bits of the weights."""
+        return f"int{self.bits}"
 
     @property
     def hastens(self) -> bool:
