@@ -103,6 +103,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
             if not (keep_slower or is_faster(speed)):
                 raise refusal(speed, stages)
         files = run.promoted(path)
+        run.forget()
         clock.lap("save")
     notes = evidence.notes
     return Optimization(

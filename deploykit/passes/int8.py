@@ -8,6 +8,7 @@ from typing import ClassVar
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._known import Known, digest
 from deploykit.quantization.calibrating import Calibration, calibrate, fingerprint
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
@@ -63,18 +64,19 @@ class Int8(Pass):
             raise _nothing(source, target, regions)
         named = Named.of(regions)
         del model, regions  # its weights would stay in memory while it runs
-        calibration = self._calibrated(source, named, work)
+        known = Known.of(self, work, target.name, digest(self.calibration))
+        calibration = self._calibrated(source, named, work, known)
         choices = {
             name: choose(counts, levels=target.activation_levels, symmetric=target.symmetric, method=self.method)
             for name, counts in calibration.counts.items()
         }
         writer = _Writer(source, target, _numbers(named, choices, calibration), work)
         prepare = partial(calibrated, target=target, numbers=writer.numbers, names=named.nodes)
-        guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write)
+        guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write, known)
         best = guard.search(frozenset(self.keep))
         return self._applied(best, target, guard, choices, calibration)
 
-    def _calibrated(self, source: Path, named: Named, work: Work) -> Calibration:
+    def _calibrated(self, source: Path, named: Named, work: Work, known: Known) -> Calibration:
         # All of the weights are read for it: only where a calibration comes from a file, or goes to one.
         model = fingerprint(read(source)) if self.calibration or self.save_calibration else ""
         if self.calibration:
@@ -85,10 +87,14 @@ class Int8(Pass):
                 raise UsageError(
                     f"{self.calibration} {why}", fix="calibrate with this model and this target: --data calib.npz"
                 )
+        elif (before := known.calibration()) is not None:
+            found = before
         else:
             graph = read(source, target_of(self.target))
             found = calibrate(graph, named.calibrated, named.channels, work.calls, work.folder, work.step)
-            found.synthetic, found.model = work.made_up, model
+            found.synthetic = work.made_up
+            known.calibrated(found)
+        found.model = model
         if self.save_calibration:
             found.write(Path(self.save_calibration))
         return found
@@ -111,7 +117,11 @@ class Int8(Pass):
         notes += [f"{layer.name} ({layer.operator}) is in {layer.fate}" for layer in layers if layer.fate != "int8"][:5]
         where = "run in int8" if ran is not None else "are in int8"
         return Applied(
-            best.path, f"{int8} of {len(layers)} layers with weights {where} ({target.says})", tuple(notes), layers
+            best.path,
+            f"{int8} of {len(layers)} layers with weights {where} ({target.says})",
+            tuple(notes),
+            layers,
+            guard.settled,
         )
 
 
