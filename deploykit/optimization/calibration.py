@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -20,6 +20,7 @@ from deploykit.optimization.quantizing import CALIBRATION_SAMPLES
 from deploykit.passes import PASSES
 from deploykit.quantization.calibrating import Calibration, fingerprint
 from deploykit.quantization.calibrating import calibrate as counted
+from deploykit.quantization.health import Health, chosen
 from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Named, find_regions
 from deploykit.quantization.targets import target_of
@@ -72,14 +73,15 @@ def calibrate(
         if model is not None:
             raise UsageError("--merge takes files of ranges, and no model", fix="leave the model out")
         found = _merged([Path(one) for one in merge])
-        return _written(found, Path(output or "merged.ranges.json"), None, tuple(Path(one) for one in merge))
+        files = tuple(Path(one) for one in merge)
+        return _written(found, Path(output or "merged.ranges.json"), None, files, target)
     asked = Asked(**loading)
     source = Artifact.open(model or workspace.latest())
     check_options(asked, source)
     if asked.data is None:
         raise UsageError("there is nothing to calibrate with", fix="--data calib.npz")
     found = _counted(source, asked, target, samples or CALIBRATION_SAMPLES, step)
-    return _written(found, Path(output or f"{source.path.stem}.ranges.json"), source.path, ())
+    return _written(found, Path(output or f"{source.path.stem}.ranges.json"), source.path, (), target)
 
 
 def _counted(source: Artifact, asked: Asked, target: str, samples: int, step: Step) -> Calibration:
@@ -113,8 +115,9 @@ def _merged(files: Sequence[Path]) -> Calibration:
     return found
 
 
-def _written(found: Calibration, path: Path, model: Path | None, merged: tuple[Path, ...]) -> Calibrated:
+def _written(found: Calibration, path: Path, model: Path | None, merged: tuple[Path, ...], target: str) -> Calibrated:
+    health = Health.of(found, chosen(found, target_of(target)))
     with staging(path.parent) as stage:
-        found.write(stage.folder / path.name)
+        found.write(stage.folder / path.name, asdict(health))
         stage.commit(path.name)
-    return Calibrated(path, model, merged, found.samples, len(found.counts), tuple(found.health()))
+    return Calibrated(path, model, merged, found.samples, len(found.counts), tuple(health.said()))
