@@ -179,7 +179,8 @@ def layers_of(
         alone: SQNR in dB with only this layer rounded, by name, where it was measured.
     """
     for node in model.graph.all_nodes():
-        if node.op_type not in LAYERS or constant(node.inputs[1]) is None:
+        is_table = node.op_type == "Gather" and node.name in best.chosen | best.excluded
+        if not is_table and (node.op_type not in LAYERS or constant(node.inputs[1]) is None):
             continue
         if node.graph is not model.graph:
             yield Layer(node.name or "", node.op_type, "float: it is in a body of If, Loop or Scan")

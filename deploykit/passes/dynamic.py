@@ -1,5 +1,6 @@
 """Compute products of matrices in integers whose ranges are found at run time: no calibration is needed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,15 @@ from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
 from deploykit.passes._known import Known
 from deploykit.quantization.reading import read
 from deploykit.quantization.running import at_run_time, find_products, place_products
+from deploykit.quantization.sensitivity import Switchable
+from deploykit.quantization.tables import find_tables, place_rows, tables_stand_in
 from deploykit.quantization.targets import Target, target_of
+from deploykit.quantization.weighted import Model, Node
 
 
 @dataclass(frozen=True)
 class Dynamic(Pass):
-    """Rounds weights to int8, and what they are multiplied with at run time: for transformers and LSTMs."""
+    """Rounds weights and tables of words to int8, and what weights meet at run time: for transformers and LSTMs."""
 
     suffix: ClassVar[str] = "int8"
     precision: ClassVar[str] = "int8"
@@ -50,8 +54,10 @@ class Dynamic(Pass):
                 fix="--int8 without --dynamic, with --data, for convolutions",
                 details=[f"{name}: {why}" for name, why in list(left.items())[:5]],
             )
-        names = frozenset(node.name for node in products)
-        prepare = partial(at_run_time, target=target, names=names)
+        tables = find_tables(model, products, self.keep)
+        prepare = partial(
+            _stand_in, target=target, products=frozenset(map(_name, products)), tables=frozenset(map(_name, tables))
+        )
         write = partial(_write, source, target, work)
         guard = Guard(partial(read, source), prepare, work, self.time_budget, write, Known.of(self, work, target.name))
         best = guard.search(frozenset(self.keep))
@@ -69,6 +75,17 @@ class Dynamic(Pass):
 def _write(source: Path, target: Target, work: Work, excluded: frozenset[str]) -> Candidate:
     model = read(source)
     products, left = find_products(model, target, excluded)
-    chosen = frozenset(node.name for node in products)
+    tables = find_tables(model, products, excluded)
+    chosen = frozenset(map(_name, (*products, *tables)))
+    place_rows(model, tables)
     place_products(model, products, target)
     return Candidate(work.write(model), excluded, chosen, left)
+
+
+def _stand_in(model: Model, target: Target, products: Collection[str], tables: Collection[str]) -> list[Switchable]:
+    rows = [node for node in model.graph if node.name in tables]
+    return [*at_run_time(model, target, products), *tables_stand_in(model, rows)]
+
+
+def _name(node: Node) -> str:
+    return str(node.name)

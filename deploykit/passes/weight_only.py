@@ -1,5 +1,6 @@
 """Keep weights in 8 or 4 bits, and compute in float: for models whose time goes into reading their weights."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,17 @@ from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
 from deploykit.passes._known import Known
 from deploykit.quantization.blocks import blocks_stand_in, find_matrices, place_blocks
 from deploykit.quantization.reading import read
+from deploykit.quantization.sensitivity import Switchable
+from deploykit.quantization.tables import find_tables, place_row_blocks, tables_stand_in
 from deploykit.quantization.targets import target_of
+from deploykit.quantization.weighted import Model
 
 _BLOCKS = (16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
 class WeightOnly(Pass):
-    """Rounds the weights of large products in blocks, for onnxruntime's MatMulNBits."""
+    """Rounds the weights of large products, and tables of words, in blocks, for onnxruntime's MatMulNBits."""
 
     suffix: ClassVar[str] = "weights"
     lossy: ClassVar[bool] = True
@@ -56,8 +60,8 @@ class WeightOnly(Pass):
                 fix="--int8 --data calib.npz, for convolutions",
                 details=[f"{name}: {why}" for name, why in list(left.items())[:5]],
             )
-        names = frozenset(node.name for node in nodes)
-        prepare = partial(blocks_stand_in, target=target_of("cpu"), names=names, bits=self.bits, block=self.block)
+        tables = find_tables(model, nodes, self.keep, self.block)
+        prepare = partial(self._stand_in, [node.name for node in nodes], [node.name for node in tables])
         write = partial(self._write, source, work)
         guard = Guard(partial(read, source), prepare, work, self.time_budget, write, Known.of(self, work))
         best = guard.search(frozenset(self.keep))
@@ -69,6 +73,13 @@ class WeightOnly(Pass):
     def _write(self, source: Path, work: Work, excluded: frozenset[str]) -> Candidate:
         model = read(source)
         nodes, left = find_matrices(model, target_of("cpu"), excluded)
-        chosen = frozenset(node.name for node in nodes)
+        tables = find_tables(model, nodes, excluded, self.block)
+        chosen = frozenset(node.name for node in (*nodes, *tables))
+        place_row_blocks(model, tables, self.bits, self.block)
         place_blocks(model, nodes, self.bits, self.block)
         return Candidate(work.write(model), excluded, chosen, left)
+
+    def _stand_in(self, names: Collection[str], tables: Collection[str], model: Model) -> list[Switchable]:
+        rows = [node for node in model.graph if node.name in tables]
+        matrices = blocks_stand_in(model, target_of("cpu"), names, self.bits, self.block)
+        return [*matrices, *tables_stand_in(model, rows, self.bits, self.block)]
