@@ -185,7 +185,8 @@ def layers_of(
         if node.graph is not model.graph:
             yield Layer(node.name or "", node.op_type, "float: it is in a body of If, Loop or Scan")
             continue
-        fate = f"float: {best.left.get(node.name, 'there is no kernel in integers for it')}"
+        without = "only --dynamic has a kernel for it" if node.op_type == "LSTM" else "it has no kernel in integers"
+        fate = f"float: {best.left.get(node.name, without)}"
         if node.name in best.excluded:
             fate = "float: for the budget" if node.name in alone else "float: as asked"
         if node.name in best.chosen:
