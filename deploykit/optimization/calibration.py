@@ -18,7 +18,7 @@ from deploykit.optimization.chain import Chain
 from deploykit.optimization.evidence import evidence_of
 from deploykit.optimization.quantizing import CALIBRATION_SAMPLES
 from deploykit.passes import PASSES
-from deploykit.quantization.calibrating import Calibration, fingerprint
+from deploykit.quantization.calibrating import Calibration, check_place, fingerprint
 from deploykit.quantization.calibrating import calibrate as counted
 from deploykit.quantization.health import Health, chosen
 from deploykit.quantization.reading import read
@@ -69,6 +69,8 @@ def calibrate(
     Raises:
         UsageError: there are no samples, or the files are of different models.
     """
+    if output is not None:
+        check_place(Path(output))
     if merge:
         if model is not None:
             raise UsageError("--merge takes files of ranges, and no model", fix="leave the model out")
@@ -117,7 +119,5 @@ def _merged(files: Sequence[Path]) -> Calibration:
 
 def _written(found: Calibration, path: Path, model: Path | None, merged: tuple[Path, ...], target: str) -> Calibrated:
     health = Health.of(found, chosen(found, target_of(target)))
-    with staging(path.parent) as stage:
-        found.write(stage.folder / path.name, asdict(health))
-        stage.commit(path.name)
+    found.save(path, asdict(health))
     return Calibrated(path, model, merged, found.samples, len(found.counts), tuple(health.said()))

@@ -130,9 +130,11 @@ class Chain:
                 verdict=verdict,
             )
         blame = [] if before.passed else [f"so it was before {name_of(one)}: {self._at_fault}"]
+        less = ["ask for less: --min-agreement, --min-sqnr, --max-drop", "or leave the model as it is"]
+        otherwise = less if one.lossy else ["leave it out"]
         return NotEquivalent(
             f"after {name_of(one)} the model does not answer as {self.evidence.source} does; nothing was written",
-            fix="deploykit validate shows what is wrong with the model" if blame else "leave it out",
+            fix="deploykit validate shows what is wrong with the model" if blame else otherwise,
             details=[*blame, *said],
             verdict=verdict,
         )

@@ -194,16 +194,28 @@ def layers_of(
         yield Layer(node.name, node.op_type, fate, alone.get(node.name))
 
 
-def nodes_named(model: Model, names: Collection[str], source: Path) -> None:
+def nodes_named(model: Model, names: Collection[str]) -> None:
     """Make sure that there are nodes of these names.
 
     Raises:
         UsageError: there is none of one of them.
     """
-    known = {node.name for node in model.graph}
+    known = [node.name for node in model.graph]
     for name in names:
         if name not in known:
+            layers = [f"{node.name} ({node.op_type})" for node in model.graph if node.op_type in LAYERS]
             raise UsageError(
-                f"{source.name} has no node '{name}'{nearest(name, known)}",
-                fix="give the name that the file has for it",
+                f"the simplified model has no node '{name}'{nearest(name, known)}",
+                fix="name one that it has",
+                details=[f"its layers with weights: {', '.join(layers[:6])}{', ...' if layers[6:] else ''}"],
             )
+
+
+def check_seconds(given: float) -> None:
+    """Make sure that a time for the search is one.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not given >= 0:
+        raise UsageError(f"--time-budget is {given:g}, and is a number of seconds", fix="--time-budget 600")

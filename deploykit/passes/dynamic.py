@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
-from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._guard import Candidate, Guard, check_seconds, layers_of, nodes_named
 from deploykit.passes._known import Known
 from deploykit.quantization.reading import read
 from deploykit.quantization.running import at_run_time, find_products, place_products
@@ -36,6 +36,7 @@ class Dynamic(Pass):
 
     def check(self, *, made_up: bool) -> None:  # noqa: ARG002
         """Make sure that the target has such kernels."""
+        check_seconds(self.time_budget)
         target = target_of(self.target)
         if not target.name.startswith("cpu"):
             raise UsageError(
@@ -46,7 +47,7 @@ class Dynamic(Pass):
         """Write the products in integers, and give back to float what harms most while the budget is missed."""
         target = target_of(self.target)
         model = read(source)
-        nodes_named(model, self.keep, source)
+        nodes_named(model, self.keep)
         products, left = find_products(model, target, self.keep)
         if not products:
             raise UsageError(

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
-from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._guard import Candidate, Guard, check_seconds, layers_of, nodes_named
 from deploykit.passes._known import Known, digest
-from deploykit.quantization.calibrating import Calibration, calibrate, fingerprint
+from deploykit.quantization.calibrating import Calibration, calibrate, check_place, fingerprint
 from deploykit.quantization.health import Health, chosen
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
@@ -47,6 +47,11 @@ class Int8(Pass):
         """Make sure that there is a target, a method and something to calibrate with."""
         target_of(self.target)
         check_method(self.method)
+        check_seconds(self.time_budget)
+        if self.calibration:
+            Calibration.read(Path(self.calibration))
+        if self.save_calibration:
+            check_place(Path(self.save_calibration))
         if made_up and not (self.synthetic_calibration or self.calibration):
             raise UsageError(
                 "int8 needs samples like those in use, to know which range the values have",
@@ -60,7 +65,7 @@ class Int8(Pass):
         """Calibrate, write the graph in integers, and give back to float what harms most while the budget is missed."""
         target = target_of(self.target)
         model = read(source, target)
-        nodes_named(model, self.keep, source)
+        nodes_named(model, self.keep)
         regions = find_regions(model, target, self.keep)
         if not any(unit.weight is not None for unit in regions.units):
             raise _nothing(source, target, regions)
@@ -71,7 +76,7 @@ class Int8(Pass):
         choices = chosen(calibration, target, self.method)
         health = Health.of(calibration, choices)
         if self.save_calibration:
-            calibration.write(Path(self.save_calibration), asdict(health))
+            calibration.save(Path(self.save_calibration), asdict(health))
         writer = _Writer(source, target, _numbers(named, choices, calibration), work)
         prepare = partial(calibrated, target=target, numbers=writer.numbers, names=named.nodes)
         guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write, known)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
-from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._guard import Candidate, Guard, check_seconds, layers_of, nodes_named
 from deploykit.passes._known import Known
 from deploykit.quantization.blocks import blocks_stand_in, find_matrices, place_blocks
 from deploykit.quantization.reading import read
@@ -43,6 +43,7 @@ class WeightOnly(Pass):
 
     def check(self, *, made_up: bool) -> None:  # noqa: ARG002
         """Make sure that there is a kernel for such blocks."""
+        check_seconds(self.time_budget)
         if self.bits not in (4, 8) or self.block not in _BLOCKS:
             raise UsageError(
                 f"there are no weights of {self.bits} bits in blocks of {self.block}",
@@ -52,7 +53,7 @@ class WeightOnly(Pass):
     def apply(self, source: Path, work: Work) -> Applied:
         """Write the weights in blocks, and give back to float what harms most while the budget is missed."""
         model = read(source)
-        nodes_named(model, self.keep, source)
+        nodes_named(model, self.keep)
         nodes, left = find_matrices(model, target_of("cpu"), self.keep)
         if not nodes:
             raise UsageError(

@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from deploykit.artifact import Artifact, Format
+from deploykit.artifact import Artifact, Format, staging
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError, UsageError
@@ -110,6 +111,16 @@ class Calibration:
         }
         path.write_text(json.dumps(kept))
 
+    def save(self, path: Path, report: Mapping[str, Any]) -> None:
+        """Put it in a place of the user's, whole or not at all.
+
+        Raises:
+            UsageError: the folder can't be written to.
+        """
+        with staging(path.parent) as stage:
+            self.write(stage.folder / path.name, report)
+            stage.commit(path.name)
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read one back.
@@ -135,6 +146,18 @@ class Calibration:
                 f"{path} is no calibration, or is damaged",
                 fix="make it again: deploykit quantize --int8 --save-calibration",
             ) from error
+
+
+def check_place(path: Path) -> None:
+    """Make sure that a calibration can be put in a place, before anything runs.
+
+    Raises:
+        UsageError: it can't be, or is the place of something else.
+    """
+    if path.suffix != ".json" or path.is_dir():
+        raise UsageError(f"the ranges are written as JSON, and {path} is no name of such a file", fix="ranges.json")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"can't write to the folder {path.parent}", fix="make the folder, or name another place")
 
 
 def fingerprint(model: Model) -> str:

@@ -77,7 +77,7 @@ class Health:
         more = f"; {much} tensors have more than {_MUCH:.0%}" if much > 1 else ""
         yield (
             f"clipped at the ends of their ranges: values of {len(self.saturation)} of {self.tensors} tensors, at most"
-            f" {share:.2g} of a tensor's ('{worst}'){more}"
+            f" {100 * share:.2g}% of them ('{worst}'){more}"
         )
 
 
