@@ -1,5 +1,6 @@
 """Compute products of matrices in integers whose ranges are found at run time: no calibration is needed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -7,15 +8,19 @@ from typing import ClassVar
 
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
-from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._guard import Candidate, Guard, check_seconds, layers_of, nodes_named
+from deploykit.passes._known import Known
 from deploykit.quantization.reading import read
 from deploykit.quantization.running import at_run_time, find_products, place_products
+from deploykit.quantization.sensitivity import Switchable
+from deploykit.quantization.tables import find_tables, place_rows, tables_stand_in
 from deploykit.quantization.targets import Target, target_of
+from deploykit.quantization.weighted import Model, Node
 
 
 @dataclass(frozen=True)
 class Dynamic(Pass):
-    """Rounds weights to int8, and what they are multiplied with at run time: for transformers and LSTMs."""
+    """Rounds weights and tables of words to int8, and what weights meet at run time: for transformers and LSTMs."""
 
     suffix: ClassVar[str] = "int8"
     precision: ClassVar[str] = "int8"
@@ -31,6 +36,7 @@ class Dynamic(Pass):
 
     def check(self, *, made_up: bool) -> None:  # noqa: ARG002
         """Make sure that the target has such kernels."""
+        check_seconds(self.time_budget)
         target = target_of(self.target)
         if not target.name.startswith("cpu"):
             raise UsageError(
@@ -41,7 +47,7 @@ class Dynamic(Pass):
         """Write the products in integers, and give back to float what harms most while the budget is missed."""
         target = target_of(self.target)
         model = read(source)
-        nodes_named(model, self.keep, source)
+        nodes_named(model, self.keep)
         products, left = find_products(model, target, self.keep)
         if not products:
             raise UsageError(
@@ -49,10 +55,12 @@ class Dynamic(Pass):
                 fix="--int8 without --dynamic, with --data, for convolutions",
                 details=[f"{name}: {why}" for name, why in list(left.items())[:5]],
             )
-        names = frozenset(node.name for node in products)
-        prepare = partial(at_run_time, target=target, names=names)
+        tables = find_tables(model, products, self.keep)
+        prepare = partial(
+            _stand_in, target=target, products=frozenset(map(_name, products)), tables=frozenset(map(_name, tables))
+        )
         write = partial(_write, source, target, work)
-        guard = Guard(partial(read, source), prepare, work, self.time_budget, write)
+        guard = Guard(partial(read, source), prepare, work, self.time_budget, write, Known.of(self, work, target.name))
         best = guard.search(frozenset(self.keep))
         layers = tuple(layers_of(guard.read(), best, None, guard.alone))
         int8 = sum(layer.fate == "int8" for layer in layers)
@@ -61,12 +69,24 @@ class Dynamic(Pass):
             f"{int8} of {len(layers)} layers with weights in int8, ranges at run time",
             tuple(guard.said()),
             layers,
+            guard.settled,
         )
 
 
 def _write(source: Path, target: Target, work: Work, excluded: frozenset[str]) -> Candidate:
     model = read(source)
     products, left = find_products(model, target, excluded)
-    chosen = frozenset(node.name for node in products)
+    tables = find_tables(model, products, excluded)
+    chosen = frozenset(map(_name, (*products, *tables)))
+    place_rows(model, tables)
     place_products(model, products, target)
     return Candidate(work.write(model), excluded, chosen, left)
+
+
+def _stand_in(model: Model, target: Target, products: Collection[str], tables: Collection[str]) -> list[Switchable]:
+    rows = [node for node in model.graph if node.name in tables]
+    return [*at_run_time(model, target, products), *tables_stand_in(model, rows)]
+
+
+def _name(node: Node) -> str:
+    return str(node.name)

@@ -168,10 +168,10 @@ class _Writer:
         mean = None if seen is None else _against(weight, unit, seen.means)
         least = None if bias is None else np.abs(bias) / step / _LARGEST_BIAS
         found = rounded(weight, unit.axis, self.target.weight_levels, least)
-        name = f"{value.name}_quantized" if len(value.uses()) == 1 else f"{value.name}_{node.name}_quantized"
-        scale = self._initializer(f"{name}_scale", found.scale)
-        zero = self._initializer(f"{name}_zero_point", np.zeros(found.scale.shape, np.int8))
-        self._restored(node, unit.weight, self._initializer(name, found.integers), (scale, zero), unit.axis)
+        name = f"{value.name}_quantized"
+        scale = kept(self.model, f"{name}_scale", found.scale)
+        zero = kept(self.model, f"{name}_zero_point", np.zeros(found.scale.shape, np.int8))
+        self._restored(node, unit.weight, kept(self.model, name, found.integers), (scale, zero), unit.axis)
         if mean is not None and node.op_type != "MatMul":
             rest = tuple(one for one in range(weight.ndim) if one != unit.axis)
             shift = ((found.values.astype(np.float64) - weight) * mean).sum(axis=rest)

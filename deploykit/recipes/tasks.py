@@ -192,6 +192,7 @@ class Apply:
             file.replace(own / (MODEL if file == path else file.name))
         for rest in [one for one in own.iterdir() if one.is_dir()]:
             shutil.rmtree(rest)
+        chain.forget()
         return Done(clock.laps, stage.notes, stage.done, stage.layers, stage.verdict, stage.made)
 
     def _evidence(self, store: Store) -> Evidence:
