@@ -1,7 +1,8 @@
 """deploykit takes a trained model to a deployable artifact, and proves at every step that it is still the same model.
 
-Every command is a function: ``convert``, ``optimize``, ``validate``, ``bench``, ``inspect``, ``seal``, ``verify``,
-``doctor``, ``plugins``. They are imported when they are first used, so that ``import deploykit`` costs nothing.
+Every command is a function: ``convert``, ``optimize``, ``build``, ``validate``, ``bench``, ``inspect``, ``seal``,
+``verify``, ``doctor``, ``plugins``. They are imported when they are first used, so that ``import deploykit`` costs
+nothing.
 """
 
 import importlib
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from deploykit.backends import Asked
     from deploykit.benchmarking import Bench, bench
     from deploykit.conversion import Conversion, convert
+    from deploykit.engines import Built, build
     from deploykit.errors import DeploykitError
     from deploykit.examination import examine as doctor
     from deploykit.inspection import inspect
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked",
     "Bench",
+    "Built",
     "Conversion",
     "DeploykitError",
     "Optimization",
@@ -37,6 +40,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "bench",
+    "build",
     "calibrate",
     "convert",
     "doctor",
@@ -52,6 +56,7 @@ __all__ = [
 _PLACES = {
     "Asked": ("deploykit.backends", "Asked"),
     "Bench": ("deploykit.benchmarking", "Bench"),
+    "Built": ("deploykit.engines", "Built"),
     "Conversion": ("deploykit.conversion", "Conversion"),
     "DeploykitError": ("deploykit.errors", "DeploykitError"),
     "Optimization": ("deploykit.optimization", "Optimization"),
@@ -59,6 +64,7 @@ _PLACES = {
     "Verdict": ("deploykit.validation", "Verdict"),
     "Verification": ("deploykit.sealing", "Verification"),
     "bench": ("deploykit.benchmarking", "bench"),
+    "build": ("deploykit.engines", "build"),
     "calibrate": ("deploykit.optimization.calibration", "calibrate"),
     "convert": ("deploykit.conversion", "convert"),
     "doctor": ("deploykit.examination", "examine"),

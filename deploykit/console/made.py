@@ -8,6 +8,7 @@ from deploykit.console.verdict import show_verdict
 if TYPE_CHECKING:
     from deploykit.benchmarking import Bench
     from deploykit.conversion import Conversion
+    from deploykit.engines import Built
     from deploykit.optimization import Optimization
     from deploykit.optimization.calibration import Calibrated
     from deploykit.sealing import Seal, Verification
@@ -54,6 +55,22 @@ def show_optimization(made: "Optimization") -> None:
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
     files = ", ".join(f"{file} ({size(file.stat().st_size)})" for file in made.files)
     facts([("wrote", f"{files}, {after.nodes} nodes"), ("time", spent)])
+
+
+def show_engine(made: "Built") -> None:
+    """Print what an engine was built of and for, what its layers compute in, and its verdict."""
+    known = made.sidecar
+    versions = ", ".join(f"{name} {version}" for name, version in known.versions.items() if name == known.backend)
+    targets = ", ".join(known.targets) or "no device by name"
+    facts([("model", str(made.model)), *(("pass", line) for line in made.did)])
+    facts([("built", f"with {versions}, for {targets}"), *(("profile", line) for line in made.profiles)])
+    facts([*(("layers", line) for line in made.layers), *(("warning", line) for line in made.warnings)])
+    if made.verdict is not None:
+        show_verdict(made.verdict)
+    else:
+        terminal().print(f"[bold yellow]UNPROVED[/]: built, not run: {escaped(made.unproved)}", soft_wrap=True)
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
+    facts([("wrote", ", ".join(f"{file} ({size(file.stat().st_size)})" for file in made.files)), ("time", spent)])
 
 
 def show_calibration(made: "Calibrated") -> None:
