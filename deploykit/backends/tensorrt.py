@@ -1,10 +1,12 @@
 """Run TensorRT engines on the CUDA device that is here, in a child process."""
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, Backend
@@ -63,6 +65,18 @@ class EngineSession(ChildSession):
         """Give what TensorRT's inspector tells of the layers, as JSON."""
         text: str = self.child.call("layers", "inspecting the engine")
         return text
+
+
+def in_this_process(path: Path) -> Any:
+    """Load an engine in this very process, to be timed: the way to a child's would count; a ``running.Engine``.
+
+    Raises:
+        MissingPackage: it can't be run here.
+    """
+    from deploykit.child.tensorrt.running import Engine
+
+    ready = usable(read_sidecar(path), devices())
+    return Engine(importlib.import_module(ready.module), path)
 
 
 def usable(known: Sidecar, there: Devices) -> Bindings:

@@ -92,7 +92,7 @@ def show_bench(made: "Bench") -> None:
     for one in made.comparisons:
         for row in one.rows:
             figures = map(number, (row.p50_ms, row.p90_ms, row.p99_ms))
-            sizes = size(row.bytes), size(row.memory.peak), times(row.ratio) if row.ratio else ""
+            sizes = size(row.bytes), size(row.memory.peak) if row.memory else "", times(row.ratio) if row.ratio else ""
             table.add_row(escaped(row.artifact), str(one.batch), *figures, rate(row.samples_per_second), *sizes)
     terminal().print(table)
     rounds = "; ".join(f"{one.rounds} rounds, {sum(row.calls for row in one.rows)} calls" for one in made.comparisons)

@@ -54,7 +54,7 @@ class Built:
     peak_bytes: int
     """Largest resident memory of the process that built it."""
     seconds: dict[str, float]
-    """golden or precision, lint, build (its process), proof and save."""
+    """lint, golden or precision, profiles, build (its process), proof and save."""
     building: dict[str, float]
     """Of the build: parse, engine and write."""
 
@@ -114,6 +114,9 @@ def build(  # noqa: PLR0913 - the options of the command
     asking.check()
     target = _target(source.path, output, asking.suffix)
     clock = Clock()
+    step(f"looking for what TensorRT refuses in {source.path.name}")
+    _lint(source.path, Graph.read(source.path), wanted, precision_to_come=to is not None)
+    clock.lap("lint")
     with staging(target.parent) as stage:
         ready = prepared(source, asking, stage.folder, target, step)
         clock.lap("golden" if to is None else "precision")
@@ -137,6 +140,12 @@ def _target(source: Path, output: str | Path | None, suffix: str) -> Path:
     return target
 
 
+def _lint(path: Path, graph: Graph, asked: Options, *, precision_to_come: bool = False) -> None:
+    refused = lint(graph, asked.targets, precision_to_come=precision_to_come)
+    if refused:
+        raise listed(path, refused)
+
+
 @dataclass(frozen=True)
 class _Build:
     """One build."""
@@ -153,12 +162,10 @@ class _Build:
 
     def run(self, bounds: Bounds) -> Built:
         graph = Graph.read(self.source.onnx)
-        self.step(f"looking for what TensorRT refuses in {self.model.name}")
-        refused = lint(graph, self.asked.targets)
-        if refused:
-            raise listed(self.model, refused)
+        if self.source.made:
+            _lint(self.model, graph, self.asked)
         profiles = profiles_of(graph.signature.inputs, self.asked.shapes, self.source.golden)
-        self.clock.lap("lint")
+        self.clock.lap("profiles")
         told, peak = self._built(graph, profiles)
         self.clock.lap("build")
         sidecar = self._sidecar(graph, profiles, told)

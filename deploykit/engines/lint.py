@@ -60,13 +60,16 @@ class Refusal:
         return f"{place}: {self.why}" + (f"; from {self.module}" if self.module else "")
 
 
-def lint(graph: Graph, targets: Sequence[str] = ()) -> tuple[Refusal, ...]:
+def lint(graph: Graph, targets: Sequence[str] = (), *, precision_to_come: bool = False) -> tuple[Refusal, ...]:
     """Find all that TensorRT would refuse, or compute otherwise.
 
     Args:
         graph: the file.
         targets: the devices that the engine is for; some have less.
+        precision_to_come: whether its types are still to be changed, so that they say nothing.
     """
+    if precision_to_come:
+        return tuple(dict.fromkeys((*_ports(graph), *_operators(graph))))
     types = _types(graph)
     found = (_ports(graph), _operators(graph), _quantizers(graph), _mixed(graph, types), _narrow(graph, targets, types))
     return tuple(dict.fromkeys(refusal for part in found for refusal in part))
