@@ -42,7 +42,11 @@ class Net:
 
     def random(self, *shape: int) -> str:
         name = f"w{len(self.weights)}"
-        return self.constant(name, np.resize(self._numbers.astype(self.dtype), shape))
+        return self.constant(name, np.resize(self._mixed().astype(self.dtype), shape))
+
+    def _mixed(self) -> Array:
+        """Give the numbers in another order for each weight: an engine holds those that are alike once."""
+        return np.roll(self._numbers, 97 * len(self.weights))
 
     def product(self, kind: str, x: str, *shape: int, axis: int, **attributes: Any) -> str:
         """Multiply with a weight, in integers where these are wanted."""
@@ -50,7 +54,7 @@ class Net:
             return self.op(kind, x, self.random(*shape), **attributes)
         x = self.op("DequantizeLinear", self.op("QuantizeLinear", x, "scale", "zero"), "scale", "zero")
         name = f"w{len(self.weights)}"
-        self.constant(name, np.resize(np.clip(self._numbers * 600, -127, 127).astype(np.int8), shape))
+        self.constant(name, np.resize(np.clip(self._mixed() * 600, -127, 127).astype(np.int8), shape))
         scales = self.constant(f"{name}.scale", np.full(shape[axis], 1e-3, np.float32))
         return self.op(kind, x, self.op("DequantizeLinear", name, scales, axis=axis), **attributes)
 

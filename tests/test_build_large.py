@@ -25,7 +25,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize(("net", "kind"), LAYERS, ids="-".join)
+@pytest.mark.parametrize(("net", "kind"), LAYERS, ids=[f"{net} in {kind}" for net, kind in LAYERS])
 def test_every_layer_gets_the_precision_that_was_asked_for(net: str, kind: str, tmp_path: Path) -> None:
     path = NETS[net](tmp_path, kind)
     made = deploykit.build(path, tmp_path / "net.engine", options=Options(targets=("sm86", "sm89", "sm120")))
