@@ -1,8 +1,8 @@
 """deploykit takes a trained model to a deployable artifact, and proves at every step that it is still the same model.
 
-Every command is a function: ``convert``, ``optimize``, ``quantize``, ``validate``, ``bench``, ``inspect``, ``seal``,
-``verify``, ``doctor``, ``plugins``, ``run``. They are imported when they are first used, so that ``import deploykit``
-costs nothing.
+Every command is a function: ``convert``, ``optimize``, ``quantize``, ``build``, ``validate``, ``bench``, ``inspect``,
+``seal``, ``verify``, ``doctor``, ``plugins``, ``run``. They are imported when they are first used, so that ``import
+deploykit`` costs nothing.
 """
 
 import importlib
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deploykit.backends import Asked
     from deploykit.benchmarking import Bench, bench
     from deploykit.conversion import Conversion, convert
+    from deploykit.engines import Built, build
     from deploykit.errors import DeploykitError
     from deploykit.examination import examine as doctor
     from deploykit.inspection import inspect
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked",
     "Bench",
+    "Built",
     "Conversion",
     "DeploykitError",
     "Optimization",
@@ -43,6 +45,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "bench",
+    "build",
     "calibrate",
     "clean",
     "convert",
@@ -63,6 +66,7 @@ __all__ = [
 _PLACES = {
     "Asked": ("deploykit.backends", "Asked"),
     "Bench": ("deploykit.benchmarking", "Bench"),
+    "Built": ("deploykit.engines", "Built"),
     "Conversion": ("deploykit.conversion", "Conversion"),
     "DeploykitError": ("deploykit.errors", "DeploykitError"),
     "Optimization": ("deploykit.optimization", "Optimization"),
@@ -72,6 +76,7 @@ _PLACES = {
     "Verdict": ("deploykit.validation", "Verdict"),
     "Verification": ("deploykit.sealing", "Verification"),
     "bench": ("deploykit.benchmarking", "bench"),
+    "build": ("deploykit.engines", "build"),
     "calibrate": ("deploykit.optimization.calibration", "calibrate"),
     "clean": ("deploykit.recipes", "clean"),
     "convert": ("deploykit.conversion", "convert"),

@@ -7,6 +7,7 @@ import typer
 import deploykit
 from deploykit.cli import (
     bench,
+    build,
     calibrate,
     clean,
     convert,
@@ -48,6 +49,7 @@ app.command("convert")(convert.command)
 app.command("optimize")(optimize.command)
 app.command("calibrate")(calibrate.command)
 app.command("quantize")(quantize.command)
+app.command("build")(build.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)
 app.command("seal")(seal.command)

@@ -148,7 +148,7 @@ def checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Dema
     if source.format is not Format.ONNX:
         raise UsageError(
             f"{source.path} is {source.format}, and this is done to ONNX files",
-            fix=f"deploykit convert {source.path} first",
+            fix=source.to_onnx,
         )
     check_options(asked, source)
     before = measured(source.path, load(source.path))
