@@ -16,7 +16,8 @@ from deploykit.errors import nearest
 def filled(kind: type, table: Mapping[str, Any], at: str, problems: list[str]) -> Any:
     """Make a dataclass of a table; where something does not fit, say it in ``problems`` and give None.
 
-    A field may have a reader of its own in its metadata: ``{"read": function of (value, at, problems)}``.
+    A field may have a reader of its own in its metadata, ``{"read": function of (value, at, problems)}``, and another
+    name, ``{"name": "for"}``.
 
     Args:
         kind: the dataclass.
@@ -26,7 +27,7 @@ def filled(kind: type, table: Mapping[str, Any], at: str, problems: list[str]) -
     """
     before, inside = len(problems), "" if at.startswith("the ") else f"{at}."
     hints = get_type_hints(kind)
-    known = {one.name: one for one in fields(kind)}
+    known = {one.metadata.get("name", one.name): one for one in fields(kind)}
     problems.extend(
         f"{at} has no '{name}'{nearest(name, known) or '; it has ' + (', '.join(known) or 'no options')}"
         for name in table
@@ -35,8 +36,8 @@ def filled(kind: type, table: Mapping[str, Any], at: str, problems: list[str]) -
     found = {}
     for name, one in known.items():
         if name in table:
-            read = one.metadata.get("read") or _reader(hints[name])
-            found[name] = read(table[name], f"{inside}{name}", problems)
+            read = one.metadata.get("read") or _reader(hints[one.name])
+            found[one.name] = read(table[name], f"{inside}{name}", problems)
         elif one.default is MISSING and one.default_factory is MISSING:
             problems.append(f"{at} lacks '{name}'")
     return kind(**found) if len(problems) == before else None

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import deploykit
+from deploykit.nvidia import devices
 from deploykit.passes import PASSES
 from deploykit.plugin import spelled
 from tests.conftest import Once
@@ -174,6 +175,14 @@ WRONG: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
         lambda text: text.replace('["simplify"]', '["bf16", "fp16"]'),
         ("fp16 takes a model in float32, and this one is in bfloat16",),
     ),
+    "a step after the engine": (
+        lambda text: text.replace('["simplify"]', '["tensorrt", "simplify"]'),
+        ("tensorrt is the last step",),
+    ),
+    "an option that engines lack": (
+        lambda text: text.replace('["simplify"]', '[{ tensorrt = { targets = ["sm89"] } }]'),
+        ("tensorrt has no 'targets'",),
+    ),
     "no artifact": (lambda text: text.partition("[[")[0], ("asks for no artifact",)),
     "a drop without labels": (lambda text: text + 'max_drop = "1%"\n', ("data has no labels",)),
     "a bound that is none": (lambda text: text + "max_size_mb = -1\n", ("must be above 0",)),
@@ -194,6 +203,25 @@ def test_options_beside_a_recipe_and_folders_that_are_not_there_are_refused(fold
     assert_refused(command("run", "nothing.toml", cwd=folder), 2, "deploykit init")
     assert_refused(command("run", "-o", "nowhere", cwd=folder), 2, "mkdir nowhere")
     assert_refused(command("run", "digits.onnx", "--int8", cwd=folder), 2, "int8 needs samples")
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_an_engine_is_the_last_step_and_unproved_without_a_device(folder: Path, *, allowed: bool) -> None:
+    if devices().found:
+        pytest.skip("there is a CUDA device: the engine is proved")
+    step = f'{{ tensorrt = {{ for = ["sm89"], shape = "1,8,32", allow_unproved = {str(allowed).lower()} }} }}'
+    (folder / "deploykit.toml").write_text(FLOATS.replace('["simplify"]', f'["simplify", "fp16", {step}]'))
+    ran = command("run", "--json", cwd=folder)
+    assert ran.code == (0 if allowed else 1), ran.err
+    made = ran.json["artifacts"][0]
+    assert (folder / "digits.small.engine").exists() == allowed
+    assert allowed or "no CUDA device" in made["missed"][0]
+    told = made["steps"][-1]["told"]
+    assert any("1x1x8x8 to 32x1x8x8, tuned for 8x1x8x8" in note for note in told["notes"])
+    if allowed:
+        assert set(steps(command("run", "--json", cwd=folder).json).values()) == {True}
+        assert command("inspect", "digits.small.engine", cwd=folder).code == 0
+        assert command("validate", "digits.small.engine", cwd=folder).code == 4
 
 
 def test_a_model_and_options_are_a_recipe_too(folder: Path) -> None:

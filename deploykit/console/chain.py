@@ -87,7 +87,7 @@ def _table(made: "Run") -> object:
     table = new_table("artifact", "verdict", "size>", "times the latency of the source's ONNX>", "file")
     for one in made.artifacts:
         ratio = one.speed.rows[1].ratio if one.speed is not None else None
-        word = "[bold green]proved[/]" if one.passed else "[bold red]FAILED[/]"
+        word = f"[bold {'green' if one.passed else 'red'}]{one.word}[/]"
         place = str(one.path) if one.passed else "not written"
         table.add_row(escaped(one.name), word, size(one.bytes), times(ratio) if ratio else "", escaped(place))
     return table

@@ -50,6 +50,12 @@ class Made:
     """Of the step that made it; empty where one failed."""
 
     @property
+    def word(self) -> str:
+        """What became of it, in a word or two."""
+        unproved = bool(self.steps and self.steps[-1].told.unproved)
+        return "FAILED" if not self.passed else "built, not run" if unproved else "proved"
+
+    @property
     def verdict(self) -> Verdict | None:
         """The verdict on the last file that was proved."""
         return self.steps[-1].told.verdict if self.steps else None
@@ -99,8 +105,8 @@ def made(planned: Plan, line: Line, steps: Steps, converted: Taken, target: Path
         return Made(line.wanted.name, target, False, tuple(taken), missed, _bytes(converted, taken), None, place)
     place = steps.store.path(good.key)
     size = _bytes(converted, taken)
-    missed = tuple(_misses(line, size, speed))
-    last = place / MODEL if missed else None
+    missed = tuple(_misses(line, size, speed, taken[-1].told.unproved if taken else ""))
+    last = place / (MODEL if line.wanted.engine is None else target.name) if missed else None
     return Made(line.wanted.name, target, not missed, tuple(taken), missed, size, speed, last, good.key)
 
 
@@ -110,9 +116,12 @@ def _bytes(converted: Taken, taken: list[Taken]) -> int:
     return made[-1].bytes if made else 0
 
 
-def _misses(line: Line, size: int, speed: Comparison | None) -> list[str]:
+def _misses(line: Line, size: int, speed: Comparison | None, unproved: str) -> list[str]:
     """Say which of its bounds an artifact misses, that its verdict does not know."""
     asked, found = line.wanted.require, []
+    engine = line.wanted.engine
+    if unproved and not (engine is not None and engine.allow_unproved):
+        found.append(f"built, not run: {unproved}; allow_unproved = true keeps it")
     if asked.max_size_mb is not None and size / 1e6 > asked.max_size_mb:
         found.append(f"it has {size / 1e6:.2f} MB, and max_size_mb is {asked.max_size_mb:g}")
     if speed is None:
@@ -123,7 +132,7 @@ def _misses(line: Line, size: int, speed: Comparison | None) -> list[str]:
         found.append(f"a call takes {times(ratio) if ratio else '?'} times as long, and max_latency_ratio is {bound:g}")
     elif (
         bound is None
-        and any(one.hastens for one in line.wanted.steps)
+        and any(one.hastens for one in line.wanted.passes)
         and not line.wanted.keep_slower
         and not is_faster(speed)
     ):
@@ -138,8 +147,22 @@ def put(store: Store, key: str, target: Path, source: Path) -> None:
     if store.is_placed(key, target):
         return
     place, golden = store.path(key), golden_path(target)
+    if target.suffix != ".onnx":
+        _copy(store, key, target)
+        return
     with staging(target.parent) as stage:
         names = [file.name for file in save(load(place / MODEL), stage.folder / target.name)]
         shutil.copyfile(place / GOLDEN, stage.folder / golden.name)
         files = promote(stage, target, names, golden.name, ("run", source))
     store.place(key, target, [*files, golden])
+
+
+def _copy(store: Store, key: str, target: Path) -> None:
+    """Write an engine in its place, with all that lies beside it; its sidecar names them."""
+    place = store.path(key)
+    names = sorted((file.name for file in place.glob(f"{target.name}*")), key=lambda name: name == target.name)
+    with staging(target.parent) as stage:
+        for name in names:
+            shutil.copyfile(place / name, stage.folder / name)
+        stage.commit(*names)
+    store.place(key, target, [target.parent / name for name in names])

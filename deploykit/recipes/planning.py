@@ -1,19 +1,20 @@
 """What a recipe comes down to: steps with their keys, in an order in which each comes after what it needs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from deploykit import machine
 from deploykit.artifact import Artifact
 from deploykit.backends import Asked, Loading, check_options
+from deploykit.nvidia import devices
 from deploykit.optimization.quantizing import CALIBRATION_SAMPLES
 from deploykit.passes import Pass
 from deploykit.plugin import spelled
-from deploykit.recipes.recipe import Recipe, Require, Wanted
+from deploykit.recipes.recipe import ENGINE, Engine, Recipe, Require, Wanted
 from deploykit.recipes.store import Store, key_of, versions
-from deploykit.recipes.tasks import Apply, Convert, Looked, Record, Task, Time
+from deploykit.recipes.tasks import Apply, Build, Convert, Looked, Record, Task, Time
 from deploykit.validation import Demand
 from deploykit.validation.demand import Bounds
 
@@ -74,7 +75,7 @@ def plan_of(recipe: Recipe, store: Store) -> Plan:
 
 def name_of_artifact(recipe: Recipe, wanted: Wanted) -> str:
     """Name the file of an artifact: ``digits.cpu.onnx``."""
-    return f"{Path(recipe.source).stem}.{wanted.name}.onnx"
+    return f"{Path(recipe.source).stem}.{wanted.name}{'.engine' if wanted.engine is not None else '.onnx'}"
 
 
 def loading_of(recipe: Recipe) -> Loading:
@@ -168,11 +169,13 @@ def demand_of(recipe: Recipe, require: Require) -> Demand:
 def _line(recipe: Recipe, store: Store, wanted: Wanted, first: tuple[Step, Step | None]) -> Line:
     convert, record = first
     passes: list[Step] = []
-    for number in range(len(wanted.steps)):
+    for number in range(len(wanted.passes)):
         prior = passes[-1] if passes else convert
-        passes.append(_apply(recipe, store, wanted, wanted.steps[: number + 1], (convert, record, prior)))
+        passes.append(_apply(recipe, store, wanted, wanted.passes[: number + 1], (convert, record, prior)))
+    if wanted.engine is not None:
+        return Line(wanted, (*passes, _build(recipe, wanted, wanted.engine, passes[-1] if passes else convert)), None)
     asked = wanted.timed or wanted.require.max_latency_ratio is not None
-    if not passes or not (asked or any(one.hastens for one in wanted.steps)):
+    if not passes or not (asked or any(one.hastens for one in wanted.passes)):
         return Line(wanted, tuple(passes), None)
     task = Time(
         convert.key, passes[-1].key, record.key if record else None, recipe.source, name_of_artifact(recipe, wanted)
@@ -180,6 +183,20 @@ def _line(recipe: Recipe, store: Store, wanted: Wanted, first: tuple[Step, Step 
     cpu = machine.cpu(machine.text("/proc/cpuinfo"))
     key = key_of(task="time", on=passes[-1].key, cpu=cpu, cores=machine.cores())
     return Line(wanted, tuple(passes), Step("timing", key, task, (passes[-1].key,)))
+
+
+def _build(recipe: Recipe, wanted: Wanted, engine: Engine, prior: Step) -> Step:
+    cache = str(recipe.path(engine.timing_cache)) if engine.timing_cache else None
+    require = wanted.require
+    bounds: Bounds = {"min_agreement": require.min_agreement, "min_sqnr": require.min_sqnr}
+    task = Build(
+        prior.key, replace(engine, timing_cache=cache), {**bounds, "allow_undecided": require.allow_undecided},
+        name_of_artifact(recipe, wanted),
+    )  # fmt: skip
+    # Its sidecar names it, so that another name is another engine.
+    key = key_of(task="build", on=prior.key, engine=asdict(engine), name=task.name, bounds=task.bounds,
+                 devices=[str(one) for one in devices().found], versions=versions(*task.packages))  # fmt: skip
+    return Step(ENGINE, key, task, (prior.key,))
 
 
 def _apply(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from deploykit.errors import DeploykitError, UsageError
 from deploykit.passes import PASSES, Pass
-from deploykit.typed import filled
+from deploykit.typed import filled, value_of
 
 NAME = "deploykit.toml"
 
@@ -42,7 +42,44 @@ class Require:
     max_size_mb: float | None = None
 
 
-def _steps(value: Any, at: str, problems: list[str]) -> tuple[Pass, ...]:
+def _texts(value: Any, at: str, problems: list[str]) -> tuple[str, ...]:
+    """Read one text, or several: shapes have their own signs between them."""
+    return cast(
+        "tuple[str, ...]", value_of(tuple[str, ...], [value] if isinstance(value, str) else value, at, problems)
+    )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The step ``tensorrt``, the last one of an artifact: its options are those of ``deploykit build``."""
+
+    targets: tuple[str, ...] = field(default=(), metadata={"name": "for"})
+    shape: tuple[str, ...] = field(default=(), metadata={"read": _texts})
+    backend: str = "auto"
+    workspace: str | None = None
+    level: int | None = None
+    timing_cache: str | None = None
+    sparse: bool = False
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    allow_unproved: bool = False
+    """Whether it stays where there was no device to run it on."""
+
+
+ENGINE = "tensorrt"
+
+
+def _engine(options: Mapping[str, Any]) -> Engine:
+    problems: list[str] = []
+    found = filled(Engine, options, ENGINE, problems)
+    if problems:
+        raise UsageError(
+            f"{ENGINE} can't be done so: {problems[0]}", fix="see deploykit build --help", details=problems[1:]
+        )
+    return cast("Engine", found)
+
+
+def _steps(value: Any, at: str, problems: list[str]) -> tuple[Pass | Engine, ...]:
     """Read ``["simplify", "int8:target=cpu", {int8 = {target = "cpu"}}]``."""
     if not isinstance(value, list):
         problems.append(f"{at} is {value!r}, and must be a list")
@@ -56,13 +93,13 @@ def _steps(value: Any, at: str, problems: list[str]) -> tuple[Pass, ...]:
     return tuple(made)
 
 
-def _step(value: Any, at: str) -> Pass:
+def _step(value: Any, at: str) -> Pass | Engine:
     if isinstance(value, str):
-        return PASSES.parse(value)
+        return Engine() if value == ENGINE else PASSES.parse(value)
     if isinstance(value, Mapping) and len(value) == 1:
         name, options = next(iter(value.items()))
         if isinstance(options, Mapping):
-            return PASSES.configured(name, options)
+            return _engine(options) if name == ENGINE else PASSES.configured(name, options)
     raise UsageError(f"{value!r} is no step", fix=f'in {at}: "simplify", or {{ int8 = {{ target = "cpu" }} }}')
 
 
@@ -71,12 +108,22 @@ class Wanted:
     """One artifact that is to be made."""
 
     name: str
-    steps: tuple[Pass, ...] = field(metadata={"read": _steps})
+    steps: tuple[Pass | Engine, ...] = field(metadata={"read": _steps})
     require: Require = Require()
     keep_slower: bool = False
     """Whether it stays where it is meant to be faster than the source, and is not."""
     timed: bool = False
     """Whether it is timed though nothing asks for it."""
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The steps that make an ONNX file of one."""
+        return tuple(one for one in self.steps if isinstance(one, Pass))
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine that is built in the end, where one is."""
+        return next((one for one in self.steps if isinstance(one, Engine)), None)
 
 
 @dataclass(frozen=True)
@@ -196,9 +243,13 @@ def _misfits(wanted: Wanted, data: Samples) -> list[str]:
     at = f"artifact '{wanted.name}'"
     found = []
     try:
-        check_steps(wanted.steps, made_up=not _files(data))
+        check_steps(wanted.passes, made_up=not _files(data))
     except DeploykitError as error:
         found += [f"{at}: {error.message}", *error.fix]
+    if any(isinstance(one, Engine) for one in wanted.steps[:-1]):
+        found.append(f"{at}: {ENGINE} is the last step: nothing takes an engine")
+    if wanted.engine is not None and wanted.require.max_latency_ratio is not None:
+        found.append(f"{at}: an engine is not timed against an ONNX file: max_latency_ratio says nothing about it")
     asked = wanted.require
     for name in ("max_latency_ratio", "max_size_mb"):
         bound = getattr(asked, name)

@@ -21,7 +21,7 @@ def _lines(made: Run) -> Iterator[str]:
         ratio = one.speed.rows[1].ratio if one.speed is not None else None
         checks = one.verdict.checks if one.verdict is not None else ()
         why = "; ".join(one.missed) or "; ".join(check.said for check in checks[:2])
-        cells = (_safe(one.name), f"{'✅ proved' if one.passed else '❌ failed'}", f"{number(one.bytes / 1e6)} MB")
+        cells = (_safe(one.name), f"{'✅' if one.passed else '❌'} {one.word}", f"{number(one.bytes / 1e6)} MB")
         yield f"| {' | '.join([*cells, times(ratio) if ratio else '', _safe(why)])} |"
     if made.written:
         yield ""

@@ -17,10 +17,12 @@ from deploykit.optimization.chain import Chain, Measure, measured
 from deploykit.optimization.evidence import Evidence
 from deploykit.optimization.speed import compared
 from deploykit.passes import Layer, Pass
+from deploykit.recipes.recipe import Engine
 from deploykit.recipes.store import Store
 from deploykit.tensors import Array
 from deploykit.timing import Comparison
 from deploykit.validation import FLOOR_SAMPLES, Demand, prove
+from deploykit.validation.demand import Bounds
 from deploykit.validation.evidence import Size, batches, find_golden, is_batched, make_golden
 from deploykit.validation.stored import read_verdict
 from deploykit.validation.verdict import Verdict
@@ -51,6 +53,8 @@ class Done:
     verdict: Verdict | None = field(default=None, metadata={"read": _read_verdict})
     made: Measure | None = None
     speed: Comparison | None = None
+    unproved: str = ""
+    """Why an engine was not run; empty where it was."""
 
 
 class Task(Protocol):
@@ -206,6 +210,36 @@ class Apply:
 def _calls(golden: Golden, looked: Looked) -> Iterator[Mapping[str, Array]]:
     sizes = [_BATCH] if is_batched(golden.signature) else None
     return batches(looked.asked, looked.data, golden.signature, looked.most, sizes)
+
+
+@dataclass(frozen=True)
+class Build:
+    """A TensorRT engine; proved where a device is."""
+
+    packages: ClassVar[tuple[str, ...]] = ("tensorrt", "tensorrt_rtx_cu13_bindings", "tensorrt_rtx", "numpy")
+    prior: str
+    engine: Engine
+    bounds: Bounds
+    name: str
+
+    def do(self, store: Store, own: Path, step: Step) -> Done:
+        """Build it."""
+        from deploykit.engines import build
+        from deploykit.engines.options import Options, targets_of
+
+        one = self.engine
+        options = Options(
+            one.backend, one.shape, one.workspace, one.level, targets_of(",".join(one.targets)),
+            Path(one.timing_cache) if one.timing_cache else None, one.sparse, one.hardware_compatible,
+            one.version_compatible,
+        )  # fmt: skip
+        made = build(store.path(self.prior) / MODEL, own / self.name, options=options, step=step, **self.bounds)
+        size = sum(path.stat().st_size for path in made.files if path.suffix != ".npz")
+        notes = (*made.layers, *made.profiles, *made.warnings)
+        return Done(
+            made.seconds, notes, f"built with {made.sidecar.backend}", verdict=made.verdict,
+            made=Measure(len(made.sidecar.nodes), size, made.sidecar.precision), unproved=made.unproved,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
