@@ -4,7 +4,9 @@ import json
 import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,24 @@ import numpy as np
 
 
 def _samples(data: str, batch: int = 1) -> Iterator[dict[str, Any]]:
-    with np.load(data) as file:
-        arrays = {name: file[name] for name in file.files if name != "y"}
-    count = len(next(iter(arrays.values())))
-    for start in range(0, count - batch + 1, batch):
-        yield {name: array[start : start + batch] for name, array in arrays.items()}
+    """Read samples as they are asked for: that they are many shall not show in anybody's memory."""
+    with zipfile.ZipFile(data) as archive, ExitStack() as stack:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name != "y.npy"]
+        files = {name: stack.enter_context(archive.open(f"{name}.npy")) for name in names}
+        about = {name: _header(file) for name, file in files.items()}
+        for _ in range(min(shape[0] for shape, _ in about.values()) // batch):
+            yield {name: _rows(file, (batch, *about[name][0][1:]), about[name][1]) for name, file in files.items()}
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], Any]:
+    major, _ = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _rows(file: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    return np.frombuffer(file.read(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
 
 
 def bare(source: str, data: str) -> dict[str, Any]:

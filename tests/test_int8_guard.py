@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import deploykit
+from deploykit.console.made import show_layers
 from deploykit.errors import NotEquivalent
 from deploykit.passes.dynamic import Dynamic
 from deploykit.passes.int8 import Int8
@@ -59,7 +60,9 @@ def convolutions() -> list[str]:
     return [node.name for node in uneven().proto().graph.node if node.op_type == "Conv"]
 
 
-def test_the_layers_that_harm_go_back_to_float_and_no_others(tmp_path: Path) -> None:
+def test_the_layers_that_harm_go_back_to_float_and_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage = searched(tmp_path, 25.0)
     assert in_float(stage) == {convolutions()[block] for block in HARMED}
     assert stage.verdict.passed
@@ -67,6 +70,10 @@ def test_the_layers_that_harm_go_back_to_float_and_no_others(tmp_path: Path) -> 
     harmed = [alone.pop(convolutions()[block]) for block in HARMED]
     assert max(harmed) < min(alone.values())
     assert any("went back to float" in note for note in stage.notes)
+    show_layers(stage.layers)
+    table = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {line[0] for line in table[:3]} == in_float(stage), "the worst first"
+    assert [line[3].strip() for line in table] == ["float: for the budget"] * 3 + ["int8"] * 3
     assert len(list(tmp_path.glob("*.onnx"))) == 2, "only the source and the result are left"
 
 

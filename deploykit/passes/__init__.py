@@ -49,7 +49,7 @@ class Layer:
     name: str
     operator: str
     fate: str
-    """``int8``, or why it is not: ``float: its weight is computed``."""
+    """``int8`` or ``int4``, or why it is not: ``float: its weight is computed``."""
     alone: float | None = None
     """Signal to noise at the outputs in dB with only this layer changed; None where that was not measured."""
 

@@ -1,7 +1,7 @@
 """Keep weights in 8 or 4 bits, and compute in float: for models whose time goes into reading their weights."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -66,8 +66,9 @@ class WeightOnly(Pass):
         write = partial(self._write, source, work)
         guard = Guard(partial(read, source), prepare, work, self.time_budget, write, Known.of(self, work))
         best = guard.search(frozenset(self.keep))
-        layers = tuple(layers_of(guard.read(), best, None, guard.alone))
-        done = sum(layer.fate == "int8" for layer in layers)
+        told = layers_of(guard.read(), best, None, guard.alone)
+        layers = tuple(replace(one, fate=self.precision) if one.fate == "int8" else one for one in told)
+        done = sum(layer.fate == self.precision for layer in layers)
         words = f"{done} of {len(layers)} layers have weights of {self.bits} bits, in blocks of {self.block}"
         return Applied(best.path, words, tuple(guard.said()), layers, guard.settled)
 
