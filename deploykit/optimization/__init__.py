@@ -28,7 +28,7 @@ from deploykit.validation.demand import LOSSY
 from deploykit.validation.evidence import SAMPLES, Size, golden_path
 from deploykit.validation.verdict import Verdict
 
-__all__ = ["Measure", "Optimization", "Stage", "optimize"]
+__all__ = ["Measure", "Optimization", "Stage", "checked", "optimize"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     chain = [PASSES.make(one) if isinstance(one, str) else one for one in passes]
     asked = Asked(**loading)
     source = Artifact.open(model or workspace.latest())
-    before = _checked(source, asked, chain, demand or Demand(), keep_slower=keep_slower)
+    before = checked(source, asked, chain, demand or Demand(), keep_slower=keep_slower)
     target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
     clock = Clock()
     with staging(target.parent) as stage:
@@ -103,6 +103,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
             if not (keep_slower or is_faster(speed)):
                 raise refusal(speed, stages)
         files = run.promoted(path)
+        run.forget()
         clock.lap("save")
     notes = evidence.notes
     return Optimization(
@@ -111,7 +112,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     )  # fmt: skip
 
 
-def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand, *, keep_slower: bool) -> Measure:
+def checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand, *, keep_slower: bool) -> Measure:
     """Make sure that the whole chain fits before anything runs, and measure what goes in.
 
     Raises:

@@ -1,11 +1,14 @@
 """One pass after the other, each result proved; and the last one put in its place."""
 
-from collections.abc import Callable
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deploykit import __version__, machine
 from deploykit.artifact import Artifact, Staging, sha256
 from deploykit.child import Step
 from deploykit.clock import Clock
@@ -16,6 +19,7 @@ from deploykit.plugin import name_of, spelled
 from deploykit.promotion import promote
 from deploykit.validation.evidence import golden_path
 from deploykit.validation.verdict import Verdict
+from deploykit.workspace import Found
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Chain:
     """Whether the model has lost something by now, so that it is judged by how much."""
     fewer: bool = False
     """Whether it has fewer bits by now, so that the user's bounds are for it."""
+    settled: list[Found] = field(default_factory=list)
+    """What passes had found out on the way, and is of no use once the result is in its place."""
 
     def applied(self, one: Pass, path: Path, folder: Path) -> tuple[Path, Stage]:
         """Apply a pass in a folder of its own, and prove what it made."""
@@ -76,9 +82,11 @@ class Chain:
         judging = partial(self.evidence.judge, target=self.target, lossy=self.lossy, fewer=self.fewer)
         judge = _Judged(judging, self.clock, name_of(one))
         self.step(f"{name_of(one)}: {path.name}")
+        found = _Found(path, self.evidence)
         made = one.apply(
-            path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step)
+            path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step, found.of)
         )
+        self.settled += found.places if made.settled else []
         self.step(f"proving {self.target.name} after {name_of(one)}")
         self.clock.lap(name_of(one))
         verdict = judge(made.path)
@@ -146,6 +154,29 @@ class Chain:
         return promote(
             self.stage, self.target, [file.name for file in written], golden.name, ("optimize", self.source.path)
         )
+
+    def forget(self) -> None:
+        """Remove what was kept for a rerun, now that the result is in its place."""
+        for place in self.settled:
+            place.forget()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where a pass keeps what it finds out about a file: no other model, evidence, version or machine has the same."""
+
+    path: Path
+    evidence: Evidence
+    places: list[Found] = field(default_factory=list)
+
+    def of(self, words: Sequence[str]) -> Found:
+        from deploykit.onnx_io import external_files
+
+        files = [self.path, *sorted(external_files(self.path))]
+        versions = [importlib.metadata.version(name) for name in ("onnxruntime", "onnx", "onnx-ir", "numpy")]
+        said = [*words, *map(sha256, files), self.evidence.digest(), __version__, *versions, *machine.instructions()]
+        self.places.append(Found.of(hashlib.sha256("\0".join(said).encode()).hexdigest()))
+        return self.places[-1]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """By what the results of passes are judged."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -61,6 +62,19 @@ class Evidence:
             return prove_by(self.data or self.golden, demand=demand)
         verdict = prove_by(self.golden, demand=demand.without_labels())
         return prove_by(self.data, demand=demand) if self.data is not None and verdict.passed else verdict
+
+    def digest(self) -> str:
+        """Give a sha256 of what a result in fewer bits is judged by, and of what is asked of it."""
+        from deploykit.samples import labels
+
+        whole = hashlib.sha256(repr((self.demand.bounds, self.demand.tolerances, self.demand.allow_undecided)).encode())
+        if self.demand.labels is not None:
+            whole.update(labels(self.demand.labels).tobytes())
+        for case in (self.data or self.golden).cases:
+            for name, array in (*case.inputs.items(), *case.reference.items()):
+                whole.update(f"{name}{array.dtype}{array.shape}".encode())
+                whole.update(array.tobytes())
+        return whole.hexdigest()
 
     def write(self, place: Path, *, lossy: bool) -> None:
         """Write the golden that the result is to have beside it."""

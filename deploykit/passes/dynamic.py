@@ -8,6 +8,7 @@ from typing import ClassVar
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._known import Known
 from deploykit.quantization.reading import read
 from deploykit.quantization.running import at_run_time, find_products, place_products
 from deploykit.quantization.targets import Target, target_of
@@ -52,7 +53,7 @@ class Dynamic(Pass):
         names = frozenset(node.name for node in products)
         prepare = partial(at_run_time, target=target, names=names)
         write = partial(_write, source, target, work)
-        guard = Guard(partial(read, source), prepare, work, self.time_budget, write)
+        guard = Guard(partial(read, source), prepare, work, self.time_budget, write, Known.of(self, work, target.name))
         best = guard.search(frozenset(self.keep))
         layers = tuple(layers_of(guard.read(), best, None, guard.alone))
         int8 = sum(layer.fate == "int8" for layer in layers)
@@ -61,6 +62,7 @@ class Dynamic(Pass):
             f"{int8} of {len(layers)} layers with weights in int8, ranges at run time",
             tuple(guard.said()),
             layers,
+            guard.settled,
         )
 
 

@@ -1,6 +1,7 @@
 """Compute in integers of 8 bits, as a runtime does it best, and no more of it than the budget allows."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -8,10 +9,12 @@ from typing import ClassVar
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._known import Known, digest
 from deploykit.quantization.calibrating import Calibration, calibrate, fingerprint
+from deploykit.quantization.health import Health, chosen
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.placing import Numbers, place
-from deploykit.quantization.ranges import Choice, check_method, choose
+from deploykit.quantization.ranges import Choice, check_method
 from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Named, Regions, find_regions
 from deploykit.quantization.stand_ins import calibrated
@@ -63,18 +66,19 @@ class Int8(Pass):
             raise _nothing(source, target, regions)
         named = Named.of(regions)
         del model, regions  # its weights would stay in memory while it runs
-        calibration = self._calibrated(source, named, work)
-        choices = {
-            name: choose(counts, levels=target.activation_levels, symmetric=target.symmetric, method=self.method)
-            for name, counts in calibration.counts.items()
-        }
+        known = Known.of(self, work, target.name, digest(self.calibration))
+        calibration = self._calibrated(source, named, work, known)
+        choices = chosen(calibration, target, self.method)
+        health = Health.of(calibration, choices)
+        if self.save_calibration:
+            calibration.write(Path(self.save_calibration), asdict(health))
         writer = _Writer(source, target, _numbers(named, choices, calibration), work)
         prepare = partial(calibrated, target=target, numbers=writer.numbers, names=named.nodes)
-        guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write)
+        guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write, known)
         best = guard.search(frozenset(self.keep))
-        return self._applied(best, target, guard, choices, calibration)
+        return self._applied(best, target, guard, choices, health)
 
-    def _calibrated(self, source: Path, named: Named, work: Work) -> Calibration:
+    def _calibrated(self, source: Path, named: Named, work: Work, known: Known) -> Calibration:
         # All of the weights are read for it: only where a calibration comes from a file, or goes to one.
         model = fingerprint(read(source)) if self.calibration or self.save_calibration else ""
         if self.calibration:
@@ -85,16 +89,18 @@ class Int8(Pass):
                 raise UsageError(
                     f"{self.calibration} {why}", fix="calibrate with this model and this target: --data calib.npz"
                 )
+        elif (before := known.calibration()) is not None:
+            found = before
         else:
             graph = read(source, target_of(self.target))
             found = calibrate(graph, named.calibrated, named.channels, work.calls, work.folder, work.step)
-            found.synthetic, found.model = work.made_up, model
-        if self.save_calibration:
-            found.write(Path(self.save_calibration))
+            found.synthetic = work.made_up
+            known.calibrated(found)
+        found.model = model
         return found
 
     def _applied(
-        self, best: Candidate, target: Target, guard: Guard, choices: dict[str, Choice], calibration: Calibration
+        self, best: Candidate, target: Target, guard: Guard, choices: Mapping[str, Choice], health: Health
     ) -> Applied:
         methods: dict[str, int] = {}
         for choice in choices.values():
@@ -104,14 +110,18 @@ class Int8(Pass):
         int8 = sum(layer.fate == "int8" for layer in layers)
         used = ", ".join(f"{name} {count}" for name, count in sorted(methods.items(), key=lambda one: -one[1]))
         notes = [
-            f"calibrated with {calibration.samples} samples, ranges by {used}",
-            *calibration.health(),
+            f"calibrated with {health.samples} samples, ranges by {used}",
+            *health.said(),
             *guard.said(),
         ]
         notes += [f"{layer.name} ({layer.operator}) is in {layer.fate}" for layer in layers if layer.fate != "int8"][:5]
         where = "run in int8" if ran is not None else "are in int8"
         return Applied(
-            best.path, f"{int8} of {len(layers)} layers with weights {where} ({target.says})", tuple(notes), layers
+            best.path,
+            f"{int8} of {len(layers)} layers with weights {where} ({target.says})",
+            tuple(notes),
+            layers,
+            guard.settled,
         )
 
 
@@ -132,7 +142,7 @@ class _Writer:
         return Candidate(path, excluded, chosen, regions.left)
 
 
-def _numbers(named: Named, choices: dict[str, Choice], calibration: Calibration) -> Numbers:
+def _numbers(named: Named, choices: Mapping[str, Choice], calibration: Calibration) -> Numbers:
     """Lay out what stands for every tensor: of one that was only moved about, what stands for its origin."""
     grids = {name: choice.grid for name, choice in choices.items()}
     for name, origin in named.origins.items():

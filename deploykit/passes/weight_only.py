@@ -8,6 +8,7 @@ from typing import ClassVar
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
 from deploykit.passes._guard import Candidate, Guard, layers_of, nodes_named
+from deploykit.passes._known import Known
 from deploykit.quantization.blocks import blocks_stand_in, find_matrices, place_blocks
 from deploykit.quantization.reading import read
 from deploykit.quantization.targets import target_of
@@ -20,12 +21,16 @@ class WeightOnly(Pass):
     """Rounds the weights of large products in blocks, for onnxruntime's MatMulNBits."""
 
     suffix: ClassVar[str] = "weights"
-    precision: ClassVar[str] = "int8"
     lossy: ClassVar[bool] = True
     bits: int = field(default=4, metadata={"help": "8 or 4"})
     block: int = field(default=32, metadata={"help": "weights that share a scale: 16, 32, 64, 128 or 256"})
     keep: tuple[str, ...] = field(default=(), metadata={"help": "nodes that stay in float, by name"})
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
+
+    @property
+    def precision(self) -> str:
+        """Named by the bits of the weights."""
+        return f"int{self.bits}"
 
     @property
     def hastens(self) -> bool:
@@ -53,12 +58,13 @@ class WeightOnly(Pass):
             )
         names = frozenset(node.name for node in nodes)
         prepare = partial(blocks_stand_in, target=target_of("cpu"), names=names, bits=self.bits, block=self.block)
-        guard = Guard(partial(read, source), prepare, work, self.time_budget, partial(self._write, source, work))
+        write = partial(self._write, source, work)
+        guard = Guard(partial(read, source), prepare, work, self.time_budget, write, Known.of(self, work))
         best = guard.search(frozenset(self.keep))
         layers = tuple(layers_of(guard.read(), best, None, guard.alone))
         done = sum(layer.fate == "int8" for layer in layers)
         words = f"{done} of {len(layers)} layers have weights of {self.bits} bits, in blocks of {self.block}"
-        return Applied(best.path, words, tuple(guard.said()), layers)
+        return Applied(best.path, words, tuple(guard.said()), layers, guard.settled)
 
     def _write(self, source: Path, work: Work, excluded: frozenset[str]) -> Candidate:
         model = read(source)
