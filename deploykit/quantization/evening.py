@@ -8,26 +8,31 @@ How far the difference is moved into the weights is tried, from not at all to wh
 in float not one bit of the answers changes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from deploykit.quantization.calibrating import Channels
+from deploykit.child import Step
+from deploykit.quantization.calibrating import parts_of, watched
 from deploykit.quantization.counts import Counts
 from deploykit.quantization.moments import as_matrix
 from deploykit.quantization.ranges import choose
-from deploykit.quantization.sites import Site, find_sites, read_along
+from deploykit.quantization.sites import Site, find_sites
 from deploykit.quantization.targets import Target
 from deploykit.quantization.weighted import Model, Node, constant
-from deploykit.tensors import Array
+from deploykit.tensors import Array, Signature
 
 _PARTS = (0.25, 0.5, 0.75, 1.0)
 """How much of the difference between channels is moved into the weights: alpha of SmoothQuant."""
 _WORTH = 0.8
 """Part of a site's error that may be left for it to be worth it."""
+_CALLS, _ROWS, _PLACES = 32, 4, 64
+"""Calls that are looked at, rows of each, and places of all rows of one that run together."""
 _SMALLER, _LARGER = -4, 10
 """Exponents of the factors, beside the usual one: what hardly came in the samples may come in use."""
 
@@ -46,35 +51,69 @@ class Evened:
     @property
     def said(self) -> str:
         """The same in words."""
-        parts = [
-            f"{self.pairs} pairs of layers equalized" if self.pairs else "",
-            f"{self.smoothed} inputs of products smoothed" if self.smoothed else "",
-        ]
-        return ", ".join(part for part in parts if part)
+        counts = ((self.pairs, "pair{} of layers equalized"), (self.smoothed, "input{} of products smoothed"))
+        return ", ".join(f"{count} {what.format('s' * (count > 1))}" for count, what in counts if count)
 
 
-def even(model: Model, names: frozenset[str], channels: Mapping[str, Channels], target: Target) -> Evened:
-    """Even the channels of all tensors where it makes the error of the layers that read them less; in place.
+def even(
+    read: Callable[[], Model],
+    names: frozenset[str],
+    target: Target,
+    calls: Callable[[], Iterable[Mapping[str, Array]]],
+    folder: Path,
+    step: Step,
+) -> tuple[Model, Evened]:
+    """Even the channels of all tensors where it makes the error of the layers that read them less.
 
     Args:
-        model: the graph.
+        read: reads the model; what is given is such a model, changed.
         names: the nodes that become integers.
-        channels: what the inputs of these are like, by name.
         target: the rules.
+        calls: gives inputs by name; some rows of some calls are looked at.
+        folder: where a copy of the model may lie.
+        step: takes a sentence about what goes on.
+
+    Raises:
+        ModelError: the model does not run.
     """
-    tensors, counts = set[str](), {False: 0, True: 0}
-    for site in find_sites(model):
-        readings = [_Reading.of(node, channels[node.inputs[0].name], target) for node in site.readers if node.name in names and _known(node, channels)]
-        factors = _factors(readings)
+    model = read()
+    sites = [site for site in find_sites(model) if names & {node.name for node in site.readers}]
+    tensors, pairs, smoothed = set[str](), 0, 0
+    seen = _seen(read(), sites, calls, folder, step) if sites else {}
+    for site in sites:
+        readers = [node for node in site.readers if node.name in names]
+        factors = _factors([_Reading.of(node, seen[node.inputs[0].name], target) for node in readers])
         if factors is not None:
             site.scale(model, factors)
             tensors.update(value.name for value in site.tensors)
-            counts[site.smooths] += 1
-    return Evened(frozenset(tensors), counts[False], counts[True])
+            pairs, smoothed = pairs + (not site.smooths), smoothed + site.smooths
+    return model, Evened(frozenset(tensors), pairs, smoothed)
 
 
-def _known(node: Node, channels: Mapping[str, Channels]) -> bool:
-    return node.inputs[0].name in channels and bool(channels[node.inputs[0].name].seen)
+def _seen(
+    model: Model,
+    sites: Sequence[Site],
+    calls: Callable[[], Iterable[Mapping[str, Array]]],
+    folder: Path,
+    step: Step,
+) -> dict[str, Array]:
+    """Give some places of the tensors that are read, float32 [places, channels], by name."""
+    from deploykit.onnx_io import signature
+
+    step("looking at the channels")
+    axes = {node.inputs[0].name: site.axis for site in sites for node in site.readers}
+    found: dict[str, list[Array]] = {name: [] for name in axes}
+    few = partial(_few, calls, signature(model))
+    for _, answer in watched(model, list(axes), few, folder, step):
+        for name, axis in axes.items():
+            rows = np.moveaxis(answer[name], axis, -1).reshape(-1, answer[name].shape[axis])
+            found[name].append(rows[:: -(-len(rows) // _PLACES) or 1].astype(np.float32))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _few(calls: Callable[[], Iterable[Mapping[str, Array]]], signature: Signature) -> Iterator[Mapping[str, Array]]:
+    for call in islice(calls(), _CALLS):
+        yield next(parts_of(call, _ROWS, signature))
 
 
 def _factors(readings: Sequence["_Reading"]) -> Array | None:
@@ -119,11 +158,9 @@ class _Reading:
     target: Target
 
     @classmethod
-    def of(cls, node: Node, channels: Channels, target: Target) -> Self:
-        """Look at a layer."""
-        seen = np.stack(channels.seen).astype(np.float32)
-        weight = constant(node.inputs[1]).numpy()
-        matrix = as_matrix(node, weight)
+    def of(cls, node: Node, seen: Array, target: Target) -> Self:
+        """Look at a layer, and at places of what it reads."""
+        matrix = as_matrix(node, constant(node.inputs[1]).numpy())
         groups, outputs, inputs = matrix.shape
         count = seen.shape[1] // groups
         parts = np.abs(matrix.reshape(groups, outputs, count, inputs // count))
@@ -144,9 +181,7 @@ class _Reading:
         scaled = self.seen / factors
         counts = Counts()
         counts.add(scaled)
-        grid = choose(
-            counts, levels=self.target.activation_levels, symmetric=self.target.symmetric, method="mse"
-        ).grid
+        grid = choose(counts, levels=self.target.activation_levels, symmetric=self.target.symmetric, method="mse").grid
         low, high = (-(grid.levels // 2), grid.levels // 2) if grid.symmetric else (-grid.zero, grid.levels - grid.zero)
         lost = np.clip(np.rint(scaled / grid.scale), low, high) * grid.scale - scaled
         activations = (lost.astype(np.float64) ** 2).mean(axis=0) * self.energy * factors.astype(np.float64) ** 2

@@ -1,18 +1,19 @@
 """Second moments of what goes into layers with weights: they tell what a change of the weights does to the output.
 
-A layer multiplies rows (a pixel's surroundings, a token) by a matrix, so that a change D of that matrix moves its output
+A layer multiplies rows (a pixel's surroundings, a token) by a matrix, so that a change D of the matrix moves its output
 by a squared error of ``trace(D gram D^T)``, whatever the number of samples. Nothing else of them is kept.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from deploykit.child import Step
+from deploykit.golden import rows
 from deploykit.quantization.calibrating import watched
 from deploykit.quantization.targets import WEIGHTED
 from deploykit.quantization.weighted import Model, Node, attribute, constant, is_turned
@@ -20,8 +21,9 @@ from deploykit.tensors import Array
 
 _WINDOW = 256 << 20
 """Bytes of moments that are gathered at a time."""
-_PLACES = 256
-"""Places of a sample that are looked at, of all that a convolution has."""
+_PLACES = 1 << 14
+"""Places of all samples together that are looked at, about; but of each sample some."""
+_LEAST, _MOST = 16, 256
 
 
 @dataclass(frozen=True)
@@ -60,32 +62,35 @@ class Reading:
             auto if auto.startswith("SAME") else "",
         )
 
-    def rows(self, array: Array, rng: np.random.Generator) -> Array:
-        """Give what the matrix is multiplied by: float32 [groups, rows, inputs]; of large images, some places.
+    def rows(self, array: Array, places: int, rng: np.random.Generator) -> Array:
+        """Give what the matrix is multiplied by: float32 [groups, rows, inputs]; of an image, so many places at most.
 
         A ConvTranspose multiplies each pixel alone, and adds up what overlaps: its rows are pixels.
         """
         if self.operator in ("MatMul", "Gemm"):
             return np.ascontiguousarray(array, np.float32).reshape(1, -1, array.shape[-1])
-        found = self._patches(array, rng) if self.operator == "Conv" else self._pixels(array, rng)
+        some = partial(_some, places, rng)
+        found = self._patches(array, some) if self.operator == "Conv" else self._pixels(array, some)
         return np.ascontiguousarray(found.reshape(len(found), self.groups, -1).swapaxes(0, 1), np.float32)
 
-    def _pixels(self, array: Array, rng: np.random.Generator) -> Array:
+    def _pixels(self, array: Array, some: Callable[[int], Array]) -> Array:
         flat = array.reshape(*array.shape[:2], -1)
-        return flat[:, :, _some(flat.shape[2], rng)].swapaxes(1, 2).reshape(-1, array.shape[1])
+        return flat[:, :, some(flat.shape[2])].swapaxes(1, 2).reshape(-1, array.shape[1])
 
-    def _patches(self, array: Array, rng: np.random.Generator) -> Array:
+    def _patches(self, array: Array, some: Callable[[int], Array]) -> Array:
         """Give the surroundings of some places: [samples * places, channels, *kernel]."""
         spatial = tuple(range(2, array.ndim))
         spans = [(size - 1) * step + 1 for size, step in zip(self.kernel, self.dilations, strict=True)]
         before, after = self._padding(array.shape[2:], spans)
         padded = np.pad(array, [(0, 0), (0, 0), *zip(before, after, strict=True)])
         windows = np.lib.stride_tricks.sliding_window_view(padded, spans, spatial)
-        windows = windows[:, :, *(slice(None, None, step) for step in (*self.strides, *self.dilations))]
+        steps = [slice(None), slice(None), *(slice(None, None, step) for step in (*self.strides, *self.dilations))]
+        windows = windows[tuple[Any, ...](steps)]
         sizes = windows.shape[2 : 2 + len(spatial)]
-        chosen = np.unravel_index(_some(int(np.prod(sizes)), rng), sizes)
-        found = np.moveaxis(windows[:, :, *chosen], 2, 1)
-        return found.reshape(-1, *found.shape[2:])
+        flat = np.moveaxis(windows, 1, 1 + len(spatial))  # [samples, *places, channels, *kernel]
+        return flat[(slice(None), *np.unravel_index(some(int(np.prod(sizes))), sizes))].reshape(
+            -1, *flat.shape[1 + len(spatial) :]
+        )
 
     def _padding(self, sizes: Sequence[int], spans: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         if not self.same:
@@ -98,8 +103,8 @@ class Reading:
         return (less, more) if self.same == "SAME_UPPER" else (more, less)
 
 
-def _some(count: int, rng: np.random.Generator) -> Array:
-    return np.arange(count) if count <= _PLACES else rng.choice(count, _PLACES, replace=False)
+def _some(places: int, rng: np.random.Generator, count: int) -> Array:
+    return np.arange(count) if count <= places else rng.choice(count, places, replace=False)
 
 
 def as_matrix(node: Node, weight: Array) -> Array:
@@ -165,11 +170,11 @@ def moments(
     calls: Callable[[], Iterable[Mapping[str, Array]]],
     folder: Path,
     step: Step,
-) -> Iterator[tuple[str, Moments]]:
-    """Give the moments of layers, by the names of their nodes, one after the other.
+) -> Iterator[dict[str, Moments]]:
+    """Give the moments of layers by the names of their nodes, some layers at a time.
 
-    They are gathered in as many passes over the samples as it takes to hold no more than 256 MB of them, or one layer.
-    Layers that read the same rows are given the same moments.
+    It takes as many passes over the samples as needed to hold no more than 256 MB of them, or one layer. Layers that
+    read the same rows are given the same moments.
 
     Args:
         read: reads the model.
@@ -189,11 +194,13 @@ def moments(
             readers.setdefault(reading, []).append(node.name)
             matrix = as_matrix(node, constant(node.inputs[1]).numpy())
             sizes[reading] = len(matrix), matrix.shape[2]
+    count = sum(rows(call) for call in calls())
+    places = min(max(_PLACES // max(count, 1), _LEAST), _MOST)
     for window in _windows(sizes):
-        found = _gathered(read(), {one: sizes[one] for one in window}, calls, folder, step)
-        for reading in window:
-            own = found.pop(reading)
-            yield from product(readers[reading], [own])
+        empty = {reading: Moments.empty(*sizes[reading]) for reading in window}
+        tensors = list(dict.fromkeys(reading.tensor for reading in window))
+        _gather(empty, places, watched(read(), tensors, calls, folder, step))
+        yield {name: found for reading, found in empty.items() for name in readers[reading]}
 
 
 def _windows(sizes: Mapping[Reading, tuple[int, int]]) -> Iterator[list[Reading]]:
@@ -209,19 +216,10 @@ def _windows(sizes: Mapping[Reading, tuple[int, int]]) -> Iterator[list[Reading]
         yield window
 
 
-def _gathered(
-    model: Model,
-    sizes: Mapping[Reading, tuple[int, int]],
-    calls: Callable[[], Iterable[Mapping[str, Array]]],
-    folder: Path,
-    step: Step,
-) -> dict[Reading, Moments]:
+def _gather(found: Mapping[Reading, Moments], places: int, answers: Iterable[tuple[int, Mapping[str, Array]]]) -> None:
     rng = np.random.default_rng(0)
-    found = {reading: Moments.empty(*size) for reading, size in sizes.items()}
-    tensors = list(dict.fromkeys(reading.tensor for reading in sizes))
-    for _, answer in watched(model, tensors, calls, folder, step):
+    for _, answer in answers:
         for reading, own in found.items():
-            own.add(reading.rows(answer[reading.tensor], rng))
+            own.add(reading.rows(answer[reading.tensor], places, rng))
     for own in found.values():
         own.settle()
-    return found

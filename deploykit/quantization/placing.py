@@ -28,6 +28,8 @@ class Numbers:
     """Means of the inputs of nodes with weights, by their names; of some there may be none."""
     weights: Mapping[str, Rounded] = field(default_factory=dict)
     """Weights that are rounded already, by the names of their nodes."""
+    searched: bool = True
+    """Whether the scales of weights are searched for, and biases make up for what rounding shifts."""
 
     def weight(self, unit: Unit, target: Target, least: Array | None = None) -> Rounded:
         """Give the weight of a node in integers.
@@ -42,7 +44,7 @@ class Numbers:
         if known is not None and (least is None or bool((known.scale >= least).all())):
             return known
         weight = constant(unit.node.inputs[unit.weight]).numpy()
-        return rounded(weight, unit.axis, target.weight_levels, least)
+        return rounded(weight, unit.axis, target.weight_levels, least, searched=self.searched)
 
 
 def place(model: Model, regions: Regions, target: Target, numbers: Numbers) -> None:
@@ -182,7 +184,7 @@ class _Writer:
         bias = None if unit.bias is None else constant(node.inputs[unit.bias]).numpy().astype(np.float64)
         weight = constant(value).numpy()
         seen = self.numbers.channels.get(node.inputs[0].name)
-        mean = None if seen is None else _against(weight, unit, seen.means)
+        mean = None if seen is None or not self.numbers.searched else _against(weight, unit, seen.means)
         least = None if bias is None else np.abs(bias) / step / _LARGEST_BIAS
         found = self.numbers.weight(unit, self.target, least)
         name = f"{value.name}_quantized" if len(value.uses()) == 1 else f"{value.name}_{node.name}_quantized"
