@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import deploykit
-from deploykit.errors import UsageError
 from deploykit.passes import Pass
 from deploykit.passes.dynamic import Dynamic
 from deploykit.passes.int8 import Int8
@@ -73,11 +72,6 @@ def test_ranges_that_are_saved_are_those_of_the_model_as_it_is(tmp_path: Path) -
     place = tmp_path / "ranges.json"
     _, said, _ = made(depthwise(), Int8(target="cpu", save_calibration=str(place)), tmp_path)
     assert "equalized" not in said
-
-
-def test_an_effort_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no effort 'hihg'; did you mean 'high'"):
-        made(depthwise(), Int8(effort="hihg"), tmp_path)
 
 
 SITES = {
