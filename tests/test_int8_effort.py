@@ -74,6 +74,15 @@ def test_ranges_that_are_saved_are_those_of_the_model_as_it_is(tmp_path: Path) -
     assert "equalized" not in said
 
 
+def test_where_an_evened_net_errs_is_not_said_to_be_where_it_was_evened(tmp_path: Path) -> None:
+    made(depthwise(), Int8(target="cpu"), tmp_path)
+    against: dict[str, Any] = {"against": tmp_path / "model.onnx", "data": tmp_path / "samples.npz", "min_sqnr": 90}
+    found = deploykit.validate(tmp_path / "q.onnx", locate=True, **against).divergence
+    assert found is not None
+    assert found.steps
+    assert max(step.error for step in found.steps) < 0.1
+
+
 SITES = {
     **dict.fromkeys(("convolutions", "grouped", "transposed", "one_dimension", "residual", "average_pool", "pad"), 1),
     **dict.fromkeys(("global_pool", "leaky", "prelu", "constant_add", "layer_norm", "normed", "squeeze_excite"), 1),

@@ -42,6 +42,8 @@ class Draft:
     calibration: Calibration
     effort: Effort
     method: str
+    kept: frozenset[str] = frozenset()
+    """Names of nodes that stay in float anyway."""
     weights: Mapping[str, Rounded] = field(default_factory=dict)
     """Weights that are rounded otherwise than to the nearest, by the names of their nodes."""
     did: tuple[str, ...] = ()
@@ -162,16 +164,17 @@ def improve(contest: Contest[Draft]) -> None:
 def evened(draft: Draft, work: Work) -> Draft | None:
     """Even the channels of the model, and calibrate what has other values then; None where nothing is worth it."""
     model, done = even(draft.read, draft.named.nodes, draft.target, work.calls, work.folder, work.step)
-    if not done.tensors:
+    if not done.said:
         return None
     source = written_aside(model, work)
     del model
-    names = [name for name in draft.named.calibrated if name in done.tensors]
-    graph = read(source, draft.target)
-    again = calibrate(graph, names, draft.named.channels, work.calls, work.folder, work.step)
-    old = draft.calibration
-    calibration = replace(old, counts={**old.counts, **again.counts}, channels={**old.channels, **again.channels})
-    return replace(draft, source=source, calibration=calibration, did=(*draft.did, done.said))
+    old, graph = draft.calibration, read(source, draft.target)
+    named = Named.of(find_regions(graph, draft.target, draft.kept))
+    names = [name for name in named.calibrated if name not in old.counts]
+    again = calibrate(graph, names, named.channels, work.calls, work.folder, work.step)
+    counts = {name: again.counts.get(name) or old.counts[name] for name in named.calibrated}
+    calibration = replace(old, counts=counts, channels={**old.channels, **again.channels})
+    return replace(draft, source=source, named=named, calibration=calibration, did=(*draft.did, done.said))
 
 
 def written_aside(model: Model, work: Work) -> Path:

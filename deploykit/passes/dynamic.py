@@ -88,4 +88,4 @@ class _Products:
 
 def _smoothed(draft: _Products, names: frozenset[str], work: Work) -> _Products | None:
     model, done = even(partial(read, draft.source), names, draft.target, work.calls, work.folder, work.step)
-    return replace(draft, source=written_aside(model, work), did=(done.said,)) if done.tensors else None
+    return replace(draft, source=written_aside(model, work), did=(done.said,)) if done.said else None

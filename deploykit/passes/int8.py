@@ -78,17 +78,18 @@ class Int8(Pass):
         calibration = self._calibrated(source, named, work, known)
         effort = effort_of(self.effort)
         method = self.method if self.method != "auto" else effort.method
-        draft = Draft(source, target, named, calibration, effort, method)
+        kept = frozenset(self.keep)
+        draft = Draft(source, target, named, calibration, effort, method, kept)
         health = Health.of(calibration, draft.choices)
         if self.save_calibration:
             calibration.write(Path(self.save_calibration), asdict(health))
-        contest = Contest(draft, work, frozenset(self.keep))
+        contest = Contest(draft, work, kept)
         if not (self.calibration or self.save_calibration):  # saved ranges are of the model as it came
             improve(contest)
         draft = contest.best
         prepare = partial(calibrated, target=target, numbers=draft.numbers, names=named.nodes)
         guard = Guard(draft.read, prepare, work, self.time_budget, contest.write, known)
-        best = guard.search(frozenset(self.keep))
+        best = guard.search(kept)
         return self._applied(best, draft, guard, [*health.said(), *contest.said()])
 
     def _calibrated(self, source: Path, named: Named, work: Work, known: Known) -> Calibration:

@@ -39,13 +39,11 @@ _SMALLER, _LARGER = -4, 10
 
 @dataclass(frozen=True)
 class Evened:
-    """What was evened in a graph."""
+    """What was evened in a graph; the tensors have other names then."""
 
-    tensors: frozenset[str]
-    """Names of those that have other values now."""
-    pairs: int = 0
+    pairs: int
     """Sites between layers."""
-    smoothed: int = 0
+    smoothed: int
     """Sites after normalizations."""
 
     @property
@@ -78,16 +76,15 @@ def even(
     """
     model = read()
     sites = [site for site in find_sites(model) if names & {node.name for node in site.readers}]
-    tensors, pairs, smoothed = set[str](), 0, 0
+    pairs, smoothed = 0, 0
     seen = _seen(read(), sites, calls, folder, step) if sites else {}
     for site in sites:
         readers = [node for node in site.readers if node.name in names]
         factors = _factors([_Reading.of(node, seen[node.inputs[0].name], target) for node in readers])
         if factors is not None:
             site.scale(model, factors)
-            tensors.update(value.name for value in site.tensors)
             pairs, smoothed = pairs + (not site.smooths), smoothed + site.smooths
-    return model, Evened(frozenset(tensors), pairs, smoothed)
+    return model, Evened(pairs, smoothed)
 
 
 def _seen(

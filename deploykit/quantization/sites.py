@@ -14,6 +14,7 @@ from deploykit.quantization.regions import pads_with_zero
 from deploykit.quantization.targets import WEIGHTED
 from deploykit.quantization.weighted import Model, Node, Value, attribute, bias_of, constant, is_turned, kept
 from deploykit.tensors import Array
+from deploykit.validation.divergence.structure import SCALED
 
 _CARRIES = frozenset({"Relu", "LeakyRelu", "PRelu", "Identity"})
 """Operators that commute with a positive factor for each channel."""
@@ -43,13 +44,15 @@ class Site:
     def scale(self, model: Model, factors: Array) -> None:
         """Divide the tensors by factors, float32 [channels]; in place.
 
-        Of powers of two not one bit of any answer changes.
+        Of powers of two not one bit of any answer changes, but for numbers at the end of what float32 holds.
         """
         for node in self.makers:
             for place, axis in _made(node):
                 _times(model, node, place, axis, 1 / factors)
         for node, place in self.added:
             _times(model, node, place, self.axis - len(node.outputs[0].shape), 1 / factors)
+        for value in self.tensors:
+            value.name += SCALED
         for node in self.readers:
             array = constant(node.inputs[1]).numpy()
             _set(model, node, 1, array * read_along(node, array, factors))
@@ -64,9 +67,9 @@ def _times(model: Model, node: Node, place: int, axis: int, factors: Array) -> N
 def _set(model: Model, node: Node, place: int, array: Array) -> None:
     """Let a node read another constant; others may read the one that it had."""
     value = node.inputs[place]
-    name = f"{value.name}_evened"
+    name = f"{value.name}{SCALED}"
     while name in model.graph.initializers:
-        name += "_again"
+        name += SCALED
     node.replace_input_with(place, kept(model, name, array.astype(constant(value).numpy().dtype)))
 
 
@@ -203,7 +206,9 @@ def _carried(node: Node, site: Site) -> tuple[int, ...]:
     """Give the places of the tensors whose channels a node carries on as they are; nothing where it does not."""
     if node.op_type == "Add":
         own = tuple(place for place in (0, 1) if constant(node.inputs[place]) is None)
-        return own if all(_has_channels(node, place, site) for place in _constants(node)) else ()
+        ranks = {len(value.shape or ()) for value in (*(node.inputs[place] for place in own), node.outputs[0])}
+        fit = len(ranks) == 1 and all(_has_channels(node, place, site) for place in _constants(node))
+        return own if fit else ()
     if node.op_type in _RESHAPES:
         before, after = node.inputs[0].shape, node.outputs[0].shape
         flat = site.axis == 1 and None not in (before, after) and len(after) == 2  # noqa: PLR2004
