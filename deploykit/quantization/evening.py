@@ -29,10 +29,12 @@ from deploykit.tensors import Array, Signature
 
 _PARTS = (0.25, 0.5, 0.75, 1.0)
 """How much of the difference between channels is moved into the weights: alpha of SmoothQuant."""
-_WORTH = 0.8
+_WORTH = 0.6
 """Part of a site's error that may be left for it to be worth it."""
-_CALLS, _ROWS, _PLACES = 32, 4, 64
-"""Calls that are looked at, rows of each, and places of all rows of one that run together."""
+_CALLS, _ROWS = 12, 8
+"""Calls that are looked at, and rows of each."""
+_VALUES = 1 << 21
+"""Values of a tensor that are looked at, about: what comes seldom is large, and decides."""
 _SMALLER, _LARGER = -4, 10
 """Exponents of the factors, beside the usual one: what hardly came in the samples may come in use."""
 
@@ -101,10 +103,12 @@ def _seen(
     axes = {node.inputs[0].name: site.axis for site in sites for node in site.readers}
     found: dict[str, list[Array]] = {name: [] for name in axes}
     few = partial(_few, calls, signature(model))
-    for _, answer in watched(model, list(axes), few, folder, step):
+    for count, answer in watched(model, list(axes), few, folder, step):
         for name, axis in axes.items():
             rows = np.moveaxis(answer[name], axis, -1).reshape(-1, answer[name].shape[axis])
-            found[name].append(rows[:: -(-len(rows) // _PLACES) or 1].astype(np.float32))
+            places = _VALUES * count // (_CALLS * _ROWS * rows.shape[1])
+            step_ = -(-len(rows) // max(places, 1)) | 1  # an odd step does not stay in the same column
+            found[name].append(rows[::step_].astype(np.float32))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
