@@ -41,7 +41,10 @@ class Draft:
     named: Named
     calibration: Calibration
     effort: Effort
+    choices: Mapping[str, Choice]
+    """The range of each tensor that was calibrated."""
     method: str
+    """How they were chosen."""
     kept: frozenset[str] = frozenset()
     """Names of nodes that stay in float anyway."""
     weights: Mapping[str, Rounded] = field(default_factory=dict)
@@ -52,11 +55,6 @@ class Draft:
     def read(self) -> Model:
         """Read the model in float."""
         return read(self.source, self.target)
-
-    @cached_property
-    def choices(self) -> Mapping[str, Choice]:
-        """The range of each tensor that was calibrated."""
-        return chosen(self.calibration, self.target, self.method)
 
     @cached_property
     def numbers(self) -> Numbers:
@@ -157,8 +155,14 @@ def improve(contest: Contest[Draft]) -> None:
         contest.tried(evened(contest.best, work))
     if effort.settles:
         for method in METHODS if contest.best.method == "auto" else ():
-            contest.tried(replace(contest.best, method=method, did=(*contest.best.did, f"ranges by {method}")))
+            contest.tried(by_method(contest.best, method))
         contest.tried(settled(contest.best, work))
+
+
+def by_method(draft: Draft, method: str) -> Draft:
+    """Choose all ranges by one method."""
+    choices = chosen(draft.calibration, draft.target, method)
+    return replace(draft, choices=choices, did=(*draft.did, f"ranges by {method}"))
 
 
 def evened(draft: Draft, work: Work) -> Draft | None:
@@ -174,7 +178,10 @@ def evened(draft: Draft, work: Work) -> Draft | None:
     again = calibrate(graph, names, named.channels, work.calls, work.folder, work.step)
     counts = {name: again.counts.get(name) or old.counts[name] for name in named.calibrated}
     calibration = replace(old, counts=counts, channels={**old.channels, **again.channels})
-    return replace(draft, source=source, named=named, calibration=calibration, did=(*draft.did, done.said))
+    new = chosen(again, draft.target, draft.method)
+    choices = {name: new.get(name) or draft.choices[name] for name in counts}
+    did = (*draft.did, done.said)
+    return replace(draft, source=source, named=named, calibration=calibration, choices=choices, did=did)
 
 
 def written_aside(model: Model, work: Work) -> Path:

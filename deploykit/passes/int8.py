@@ -12,7 +12,7 @@ from deploykit.passes._guard import Candidate, Guard, check_seconds, layers_of, 
 from deploykit.passes._known import Known, digest
 from deploykit.quantization.calibrating import Calibration, calibrate, check_place, fingerprint
 from deploykit.quantization.effort import effort_of
-from deploykit.quantization.health import Health
+from deploykit.quantization.health import Health, chosen
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.ranges import check_method
 from deploykit.quantization.reading import read
@@ -84,7 +84,7 @@ class Int8(Pass):
         effort = effort_of(self.effort)
         method = self.method if self.method != "auto" else effort.method
         kept = frozenset(self.keep)
-        draft = Draft(source, target, named, calibration, effort, method, kept)
+        draft = Draft(source, target, named, calibration, effort, chosen(calibration, target, method), method, kept)
         health = Health.of(calibration, draft.choices)
         if self.save_calibration:
             calibration.save(Path(self.save_calibration), asdict(health))
