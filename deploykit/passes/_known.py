@@ -51,7 +51,7 @@ class Known:
             kept = json.loads((known.found.place / _SEARCH).read_text())
             known.effects = {name: Effect(**about) for name, about in kept["effects"].items()}
             known.verdicts = {frozenset(names): bool(passed) for names, passed in kept["verdicts"]}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return known
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             known.notes.append(_damaged(_SEARCH))
