@@ -107,7 +107,7 @@ class Known:
         effects, verdicts = self.before
         if effects:
             choices = f"{verdicts} choice{'s' if verdicts > 1 else ''}"
-            yield f"resumed: {effects} of {layers} layers were measured before, and {choices} of them judged"
+            yield f"resumed: {effects} of {max(layers, effects)} layers were measured before, and {choices} of them judged"
 
 
 def _damaged(name: str) -> str:
