@@ -107,7 +107,8 @@ class Known:
         effects, verdicts = self.before
         if effects:
             choices = f"{verdicts} choice{'s' if verdicts > 1 else ''}"
-            yield f"resumed: {effects} of {max(layers, effects)} layers were measured before, and {choices} of them judged"
+            every = max(layers, effects)
+            yield f"resumed: {effects} of {every} layers were measured before, and {choices} of them judged"
 
 
 def _damaged(name: str) -> str:
