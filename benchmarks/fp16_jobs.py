@@ -86,7 +86,7 @@ def _verdict(path: str, golden: str) -> str:
 def tensorrt(path: str) -> dict[str, Any]:
     """Build an engine with TensorRT-RTX, where it is installed."""
     try:
-        import tensorrt_rtx as trt
+        import tensorrt_rtx_bindings as trt
     except ImportError:
         return {"said": "not installed"}
     log = trt.Logger(trt.Logger.ERROR)

@@ -146,13 +146,17 @@ def time_all(first: str, *others: str) -> dict[str, Any]:
 
 
 def accuracy(path: str, test: str, reference: str = "") -> dict[str, Any]:
-    """Give top-1 accuracy, and against a reference the share of equal decisions and the SQNR in dB."""
+    """Give top-1 accuracy; against a reference, what was lost with its interval, equal decisions and SQNR in dB."""
     scores, labels = _scores(path, test)
     found = {"accuracy": float((scores.argmax(1) == labels).mean())}
     if reference:
         own, _ = _scores(reference, test)
         error = ((own - scores) ** 2).sum()
         found["agreement"] = float((scores.argmax(1) == own.argmax(1)).mean())
+        right, was_right = scores.argmax(1) == labels, own.argmax(1) == labels
+        lost, won = int((was_right & ~right).sum()), int((right & ~was_right).sum())
+        found["drop"] = (lost - won) / len(labels)
+        found["drop_95"] = 1.96 * (lost + won) ** 0.5 / len(labels)  # about, of what is paired
         found["sqnr"] = float(10 * np.log10((own**2).sum() / max(error, 1e-30)))
     return found
 

@@ -31,6 +31,7 @@ class Format(StrEnum):
     GRAPH_DEF = "graph-def"
     TFLITE = "tflite"
     GOLDEN = "golden"
+    ENGINE = "engine"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ class Artifact:
     def sha256(self) -> str:
         """Hash the content: the file, or every file of the folder with its name."""
         return sha256(self.path)
+
+    @property
+    def to_onnx(self) -> str:
+        """Say how a user gets to an ONNX file from it."""
+        if self.format is Format.ENGINE:
+            return "give the ONNX file that it was built of"
+        return f"deploykit convert {self.path} first"
 
     @property
     def size(self) -> int:

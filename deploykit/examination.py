@@ -2,12 +2,13 @@
 
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from deploykit import machine
+from deploykit import machine, nvidia
 from deploykit.machine import found_instructions
+from deploykit.nvidia import Bindings, Devices
 
 NAMES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("numpy", "onnx", "onnx-ir", "typer", "rich", "torch", "onnxscript", "safetensors")},
@@ -64,6 +65,12 @@ class Examination:
     """Execution providers of the onnxruntime that is installed."""
     instructions: tuple[str, ...]
     """Instruction sets that decide how fast int8 and bf16 are."""
+    tensorrt: tuple[Bindings, ...]
+    """The bindings of TensorRT that can be imported."""
+    devices: Devices
+    """The GPUs, and the driver."""
+    engines: str
+    """Which engines can be built and run here, in one sentence."""
     int8: str
     """What they mean for int8 on this machine, in one sentence."""
     findings: tuple[Finding, ...]
@@ -78,6 +85,7 @@ def examine() -> Examination:
     }
     loaded, problem = _providers() if packages["onnxruntime"] else ((), None)
     instructions = found_instructions(text)
+    found, there = nvidia.bindings(), nvidia.devices()
     return Examination(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -87,6 +95,9 @@ def examine() -> Examination:
         packages=packages,
         providers=loaded,
         instructions=instructions if text else ("unknown",),
+        tensorrt=found,
+        devices=there,
+        engines=engine_advice(found, there),
         int8=int8_advice(instructions),
         findings=(*findings(versions), *([problem] if problem else [])),
     )
@@ -114,6 +125,19 @@ def int8_advice(instructions: tuple[str, ...]) -> str:
         if any(name in instructions for name in names):
             return sentence
     return "It is not known what this CPU has for int8: measure with deploykit bench before you choose it."
+
+
+def engine_advice(found: Sequence[Bindings], there: Devices) -> str:
+    """Say in one sentence which TensorRT engines can be built and run here."""
+    kinds = [one.kind for one in found]
+    if not found:
+        return f"none can be built: no TensorRT is installed ({there.why or there.found[0].name})"
+    if there.found:
+        first = there.found[0]
+        return f"{' and '.join(kinds)} can build here; an engine for {first.target} fits {first.name}"
+    if nvidia.RTX in kinds:
+        return f"tensorrt-rtx builds for other machines (--for sm86,sm89,sm120), and none can be run: {there.why}"
+    return f"none can be built: full TensorRT builds where the device is, and there is {there.why}"
 
 
 _FAST = "uint8 activations with int8 weights are fast here, and their sums do not saturate"

@@ -12,7 +12,8 @@ from typing import Any
 
 from deploykit import onnx_io, runtimes, workspace
 from deploykit.artifact import Artifact, Format
-from deploykit.errors import ModelError
+from deploykit.errors import MissingPackage, ModelError, UsageError
+from deploykit.sidecar import read_sidecar, told_layers
 from deploykit.tensors import Signature, TensorSpec
 
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -73,6 +74,10 @@ class Inspection:
     """What a pickle would import when it is loaded."""
     golden: Mapping[str, Any] = field(default_factory=dict)
     """What a golden says about itself."""
+    engine: Mapping[str, str] = field(default_factory=dict)
+    """How an engine was built, for what, and whether it was proved."""
+    layers: tuple[str, ...] = ()
+    """What the layers of an engine compute in."""
     notes: tuple[str, ...] = ()
 
 
@@ -87,6 +92,7 @@ def inspect(path: str | Path | None = None) -> Inspection:
     readers: dict[Format, Callable[[Path], dict[str, Any]]] = {
         Format.ONNX: _onnx,
         Format.GOLDEN: _golden,
+        Format.ENGINE: _engine,
         Format.SAFETENSORS: _safetensors,
         Format.TORCH_PICKLE: _pickle,
         Format.STATE_DICT: _pickle,
@@ -210,6 +216,46 @@ def _share(heavy: list[Any], found: list[str], kind: str) -> str:
     names = [WHOLE.get(node.op_type, node.op_type) for node in heavy]
     done = Counter(name for name, how in zip(names, found, strict=True) if how == kind)
     return ", ".join(f"{done[name]} of {total} {name}" for name, total in Counter(names).most_common())
+
+
+def _engine(path: Path) -> dict[str, Any]:
+    """Read the sidecar: an engine says nothing of itself. Where a device is, TensorRT's inspector is asked too."""
+    try:
+        known = read_sidecar(path)
+    except UsageError as error:
+        return {"notes": (error.message,)}
+    profiles = {
+        name: ", ".join("x".join(map(str, shape)) for shape in shapes) for name, shapes in known.profiles.items()
+    }
+    built = {
+        "backend": known.backend,
+        "targets": ", ".join(known.targets) or "not named",
+        **{f"{name} version": version for name, version in known.versions.items()},
+        **{f"profile of {name}": text for name, text in profiles.items()},
+        **{name: str(value) for name, value in known.options.items()},
+        **{part: f"{one.name}, sha256 {one.sha256}" for part, one in (("onnx", known.onnx), ("golden", known.golden))},
+        **{name: str(value) for name, value in known.proof.items()},
+    }
+    return {
+        "signature": known.signature,
+        "producer": f"{known.backend} {known.versions.get(known.backend, '')}".strip(),
+        "precision": known.precision,
+        "lineage": dict(known.lineage),
+        "engine": built,
+        "layers": told_layers(known.precision, known.layers),
+        "notes": _inspected(path),
+    }
+
+
+def _inspected(path: Path) -> tuple[str, ...]:
+    from deploykit.backends import Asked
+    from deploykit.backends.tensorrt import TensorRT
+
+    try:
+        with TensorRT().load(Artifact(path, Format.ENGINE), Asked()) as session:
+            return (f"TensorRT's inspector: {session.layers()}",)
+    except MissingPackage as error:
+        return (error.message,)
 
 
 def _golden(path: Path) -> dict[str, Any]:

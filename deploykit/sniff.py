@@ -14,7 +14,7 @@ from deploykit.protobuf import Field, fit, start_of, top_level, varint
 
 TAKEN = (
     "ONNX (.onnx), torch.export (.pt2), TorchScript, torch.save (.pt, .pth), safetensors, SavedModel, "
-    "Keras (.keras, .h5), frozen GraphDef (.pb), TFLite"
+    "Keras (.keras, .h5), frozen GraphDef (.pb), TFLite, TensorRT engine"
 )
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -28,7 +28,6 @@ _OTHERS = (
     (0, b"\x93NUMPY", "is a numpy array, not a model", "give it with --data"),
     (0, b"\x1f\x8b", "is compressed with gzip", "unpack it first: gunzip, or tar xf"),
     (0, b"GGUF", "is a GGUF file, made for llama.cpp", "give the model that it was made from"),
-    (0, b"ftrt", "is a TensorRT engine: it is the end of the chain", "give the ONNX file that it was built from"),
     (4, b"ORTM", "is in onnxruntime's own ORT format", "give the ONNX file that it was made from"),
 )
 """Offset, the bytes there, what that is, and what to do."""
@@ -112,6 +111,8 @@ def _by_magic(path: Path, head: bytes) -> Format | None:
         return _zip(path)
     if head.startswith(_HDF5):
         return Format.KERAS_H5
+    if head[:4] in (b"ftrt", b"vtrt"):  # TensorRT and TensorRT-RTX
+        return Format.ENGINE
     if head[4:8] == b"TFL3":
         return Format.TFLITE
     return _pickle(path) if re.match(rb"\x80[\x02-\x05]", head) else None

@@ -37,8 +37,10 @@ class Entry:
 
 def write(entry: Entry, folder: Path | None = None) -> None:
     """Add an entry to the journal of a folder (the current one); where that can't be written, do without."""
+    if FOLDER in Path(entry.path).parts:
+        return  # what a step has made is none of the user's artifacts yet
     try:
-        place = _opened(folder or Path.cwd())
+        place = opened(folder or Path.cwd())
         handle = os.open(place / _JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             # One write, so that two runs don't mix lines; a line that a crash has cut off before it is ended first.
@@ -48,6 +50,15 @@ def write(entry: Entry, folder: Path | None = None) -> None:
             os.close(handle)
     except OSError:
         return  # a folder that can't be written to has no "latest"; the artifact itself is where it was asked for
+
+
+def opened(folder: Path) -> Path:
+    """Give the workspace of a folder, making it where there is none; version control passes it over."""
+    place = folder / FOLDER
+    place.mkdir(exist_ok=True)
+    if not (place / ".gitignore").exists():
+        (place / ".gitignore").write_text("*\n")
+    return place
 
 
 def entries(folder: Path | None = None) -> Iterator[Entry]:
@@ -94,7 +105,7 @@ class Found:
         part = self.place / f"{name}.{os.getpid()}"
         try:
             if not self.place.exists():
-                _opened(self.place.parents[2])
+                opened(self.place.parents[2])
                 _forget_old(self.place.parent)
             self.place.mkdir(parents=True, exist_ok=True)
             write(part)
@@ -114,11 +125,3 @@ def _forget_old(folder: Path) -> None:
     runs = sorted(folder.glob("*"), key=lambda run: run.stat().st_mtime, reverse=True)
     for run in runs[_RUNS - 1 :]:
         shutil.rmtree(run, ignore_errors=True)
-
-
-def _opened(folder: Path) -> Path:
-    """Make the workspace of a folder, which keeps itself out of git."""
-    place = folder / FOLDER
-    place.mkdir(exist_ok=True)
-    (place / ".gitignore").write_text("*\n")
-    return place

@@ -1,21 +1,44 @@
 """Build an engine with TensorRT-RTX on the CPU, and tell what each of its layers computes in."""
 
+import importlib
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from deploykit import nvidia
+from deploykit.child.tensorrt.watching import log_of
+
+
+@cache
+def bindings() -> Any:
+    """Give the module; it is installed wherever these tests run."""
+    return importlib.import_module(next(one.module for one in nvidia.bindings() if one.kind == nvidia.RTX))
+
+
+@cache
+def log() -> Any:
+    """Give the one logger that the library takes in a process."""
+    return log_of(bindings())
+
+
+def refusals(path: Path) -> list[str]:
+    """Say what the parser refuses."""
+    trt = bindings()
+    network = trt.Builder(log()).create_network(0)
+    parser = trt.OnnxParser(network, log())
+    parser.parse_from_file(str(path))
+    return [parser.get_error(number).desc() for number in range(parser.num_errors)]
 
 
 def build(path: Path) -> list[str]:
     """Build an engine for compute capability 8.9; give the builder's lines about its layers."""
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    log = _log()
-    log.said.clear()
-    builder = trt.Builder(log)
+    trt, said = bindings(), log()
+    said.said.clear()
+    said.layers = ""
+    builder = trt.Builder(said)
     network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
+    parser = trt.OnnxParser(network, said)
     assert parser.parse(path.read_bytes()), [parser.get_error(one).desc() for one in range(parser.num_errors)]
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -27,22 +50,5 @@ def build(path: Path) -> list[str]:
         shape = [1 if dim < 0 else dim for dim in value.shape]
         profile.set_shape(value.name, shape, shape, shape)
     config.add_optimization_profile(profile)
-    assert builder.build_serialized_network(network, config) is not None, log.said[-5:]
-    lines = next((said for said in log.said if said.startswith("Layers:")), "")
-    return re.findall(r"^Name: .*$", lines, re.MULTILINE)
-
-
-@cache
-def _log() -> Any:
-    """Give the one logger that the library takes in a process."""
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-
-    class Log(trt.ILogger):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.said: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            self.said.append(message)
-
-    return Log()
+    assert builder.build_serialized_network(network, config) is not None, said.of("error")
+    return re.findall(r"^Name: .*$", said.layers, re.MULTILINE)

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,20 @@ def assert_refused(ran: Ran, code: int, *words: str) -> None:
     assert ".deploykit-stage" not in ran.err, "a hidden folder is no place that a user knows"
     for word in words:
         assert word in ran.err, f"'{word}' is not in:\n{ran.err}"
+
+
+def until(done: Callable[[], object], seconds: float) -> bool:
+    """Wait for something to be so."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if done():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -8,16 +8,7 @@ import deploykit
 from deploykit.passes.bf16 import Bf16
 from deploykit.passes.fp16 import Fp16
 from tests.half_nets import HARD, net, normal
-
-trt = pytest.importorskip("tensorrt_rtx")
-
-
-def refusals(path: Path) -> list[str]:
-    log = trt.Logger(trt.Logger.ERROR)
-    network = trt.Builder(log).create_network(0)
-    parser = trt.OnnxParser(network, log)
-    parser.parse_from_file(str(path))
-    return [parser.get_error(number).desc() for number in range(parser.num_errors)]
+from tests.rtx import refusals
 
 
 @pytest.mark.parametrize("kind", [Fp16, Bf16])

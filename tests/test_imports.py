@@ -8,7 +8,8 @@ from tests.running import ROOT, finished, spawned
 
 HEAVY = {"numpy", "torch", "onnx", "onnx_ir", "onnxruntime", "rich", "tensorflow", "transformers", "safetensors"}
 FRAMEWORKS = {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "tensorflow", "safetensors", "transformers"}
-COMMANDS = ("convert", "validate", "bench", "seal", "verify", "inspect", "doctor", "list")
+FRAMEWORKS |= {"tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"}
+COMMANDS = ("convert", "build", "validate", "bench", "seal", "verify", "inspect", "doctor", "list")
 
 IMPORTED = """
 import sys
@@ -70,7 +71,7 @@ def test_every_module_imports_by_itself_and_without_a_framework(tmp_path: Path) 
     names = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
     beside = [name for name in names if not name.startswith(("deploykit.child.pytorch", "deploykit.child.tensorflow"))]
     assert len(beside) > 30
-    ran = finished(spawned(*beside, cwd=tmp_path, script=IMPORT_EACH))
+    ran = finished(spawned(*beside, cwd=tmp_path, script=IMPORT_EACH), timeout=180)
     lines = [line.split() for line in ran.out.splitlines()]
     assert [line[0] for line in lines] == beside, ran.out + ran.err
     assert not [line for line in lines if FRAMEWORKS & set(line[1:])]

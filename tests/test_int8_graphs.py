@@ -76,7 +76,6 @@ def test_the_same_model_and_samples_make_the_same_bytes(name: str, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["residual", "depthwise", "transposed", "concat", "global_pool", "layer_norm"])
 def test_tensorrt_builds_what_was_made_for_it_and_computes_it_in_int8(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     quantized(GRAPHS[name], tmp_path, target="tensorrt")
     layers = [one for one in build(tmp_path / "q.onnx") if "LayerType: correlation" in one or "LayerType: gemm" in one]
     assert layers

@@ -6,33 +6,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploykit import workspace
-from tests.running import ROOT, Ran, assert_refused, deploykit, finished, listing, spawned
+from tests.running import ROOT, Ran, assert_refused, deploykit, finished, is_running, listing, spawned, until
 
 STAGE = ".deploykit-stage-"
 EVERYTHING_BUT_THE_PROOF = {"net.pt", "pid"}
-
-
-def until(done: Callable[[], object], seconds: float) -> bool:
-    """Wait for something to be so."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if done():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Slow:

@@ -11,17 +11,19 @@ PACKAGE = Path(__file__).parents[1] / "deploykit"
 LAYERS = (
     ("cli",),
     ("console",),
+    ("recipes",),
+    ("engines",),
     ("benchmarking", "conversion", "optimization", "inspection", "examination", "listing", "reporting", "sealing"),
     ("exporters", "passes"),
     ("halving", "quantization", "rewrites"),
     ("timing", "validation"),
     ("backends", "metrics"),
     ("promotion", "recording", "rounding"),
-    ("golden", "samples", "onnx_io", "workspace", "child"),
+    ("golden", "samples", "sidecar", "onnx_io", "workspace", "child"),
     ("artifact",),
     ("sniff",),
-    ("clock", "machine", "pickles", "plugin", "runtimes", "tensors"),
-    ("opcodes", "protobuf"),
+    ("clock", "machine", "nvidia", "pickles", "plugin", "runtimes", "tensors"),
+    ("opcodes", "protobuf", "typed"),
     ("errors",),
 )
 """From the top: each may import what is in the rows under it, and what is in its own file or folder."""

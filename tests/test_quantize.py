@@ -30,6 +30,7 @@ def folder(here: Path, digits: Path) -> Path:
         (["--int8"], 2, "--synthetic-calibration"),
         (["--int8", *DATA, "--method", "entrpy"], 2, "did you mean 'entropy'?"),
         (["--int8", *DATA, "--target", "tensort"], 2, "did you mean 'tensorrt'?"),
+        (["--int8", *DATA, "--effort", "hihg"], 2, "there is no effort 'hihg'; did you mean 'high'?"),
         (["--int8", *DATA, "--keep", "node_Conv_1"], 2, "has no node 'node_Conv_1'"),
         (["--int8", *DATA, "--block", "32"], 2, "--block says nothing about --int8"),
         (["--fp16", "--keep-slower"], 2, "leave it out"),

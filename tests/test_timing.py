@@ -160,6 +160,8 @@ def test_a_much_larger_net_is_slower_with_confidence_and_takes_its_weights_more_
     assert more.p50_ms > 4 * first.p50_ms
     assert more.samples_per_second < first.samples_per_second
     assert more.bytes > 32 * 512 * 512 * 4
+    assert more.memory is not None
+    assert first.memory is not None
     assert more.memory.peak - first.memory.peak > 20e6
     assert 1e6 < more.memory.bare < more.memory.peak
     assert (found.batch, found.threads) == (4, 1)

@@ -170,7 +170,7 @@ def backend_for(format_: Format) -> Backend:
 
 _KERAS = frozenset({Format.KERAS, Format.KERAS_H5})
 _TENSORFLOW = _KERAS | {Format.SAVED_MODEL, Format.GRAPH_DEF, Format.TFLITE}
-_MADE = frozenset(Format) - (_TENSORFLOW - _KERAS) - {Format.ONNX, Format.GOLDEN}
+_MADE = frozenset(Format) - (_TENSORFLOW - _KERAS) - {Format.ONNX, Format.GOLDEN, Format.ENGINE}
 _FITS = {
     "signature": frozenset({Format.SAVED_MODEL, Format.TFLITE}),
     "custom_objects": _KERAS,

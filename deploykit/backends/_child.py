@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from deploykit.tensors import Array, Signature, TensorSpec, write_npz
 
 class ChildSession(Session):
     """A source that runs in its child, and is exported there."""
+
+    called: ClassVar[str] = "the source itself"
 
     def __init__(self, child: Child, told: Mapping[str, Any]) -> None:
         """Take the child in which the source is loaded, and what it has told of it."""
@@ -63,7 +65,7 @@ class ChildSession(Session):
             )
             done += len(files)
             for (given, found), failure in zip(files, failures, strict=True):
-                yield _answer(found, failure)
+                yield _answer(found, failure, self.called)
                 given.unlink()
                 found.unlink(missing_ok=True)
 
@@ -90,11 +92,9 @@ _MOST_CASES, _MOST_BYTES = 64, 64 << 20
 """What the child runs in one go; its answers wait on the disk."""
 
 
-def _answer(found: Path, failure: list[str] | None) -> Answer:
+def _answer(found: Path, failure: list[str] | None, called: str) -> Answer:
     if failure is not None:
-        return ModelError(
-            f"the source itself fails {failure[0]}", fix="give --input or --data that it takes", details=failure
-        )
+        return ModelError(f"{called} fails {failure[0]}", fix="give --input or --data that it takes", details=failure)
     with np.load(found, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 

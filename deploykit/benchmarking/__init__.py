@@ -9,10 +9,13 @@ from typing import Unpack
 from deploykit import machine, workspace
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, Loading, check_options
+from deploykit.backends.tensorrt import usable
 from deploykit.benchmarking.feed import feed_for
 from deploykit.child import Step, silent
 from deploykit.errors import UsageError
 from deploykit.golden import shapes_of
+from deploykit.nvidia import devices
+from deploykit.sidecar import read_sidecar
 from deploykit.timing import SECONDS, Comparison, measure
 from deploykit.timing.words import told
 
@@ -48,7 +51,7 @@ def bench(
     Samples are repeated or left out to make a batch.
 
     Args:
-        artifacts: ONNX files that take the same inputs; the latest made in this folder where none is given.
+        artifacts: ONNX files and engines that take the same inputs; the latest made in this folder where none is given.
         batch: samples in a call, each size a comparison by itself; files with a fixed batch run at that.
         threads: that may work on one operator.
         seconds: about how long each comparison may take; ``timing.rounds.alternate`` has the rule.
@@ -57,7 +60,8 @@ def bench(
         loading: ``data`` to run on, and ``image``; ``shapes``, the sizes of axes of inputs that are made up.
 
     Raises:
-        UsageError: a file is not ONNX, the files take different inputs, or what was asked can't be.
+        MissingPackage: one is an engine, and can't be run here.
+        UsageError: a file is neither, the files take different inputs, or what was asked can't be.
         ModelError: a file can't be loaded, or does not run.
     """
     _check_numbers(batch, threads, seconds)
@@ -92,10 +96,10 @@ def _opened(path: str | Path) -> Artifact:
     artifact = Artifact.open(path)
     if artifact.format is Format.GOLDEN:
         raise UsageError(f"{path} is a golden: it holds answers, and does not run", fix="name the .onnx file beside it")
-    if artifact.format is not Format.ONNX:
-        raise UsageError(
-            f"{path} is {artifact.format}, and bench times ONNX files", fix=f"deploykit convert {path} first"
-        )
+    if artifact.format is Format.ENGINE:
+        usable(read_sidecar(artifact.path), devices())
+    elif artifact.format is not Format.ONNX:
+        raise UsageError(f"{path} is {artifact.format}, and bench times ONNX files and engines", fix=artifact.to_onnx)
     return artifact
 
 
@@ -108,7 +112,9 @@ def _notes(made: Sequence[Comparison], threads: int) -> Iterator[str]:
         )
     if threads > machine.cores():
         yield f"{threads} threads share {machine.cores()} cores"
-    bare = made[0].rows[0].memory.bare
+    bare = next((row.memory.bare for row in made[0].rows if row.memory is not None), None)
+    if bare is None:
+        return
     yield (
         "peak memory is that of a process which loads the file and runs it alone;"
         f" {bare / 1e6:.0f} MB of it are Python and onnxruntime"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deploykit.artifact import Format
 from deploykit.backends import Asked, described
 from deploykit.backends.onnxruntime import OrtSession
 from deploykit.child import Step
@@ -14,6 +15,8 @@ from deploykit.errors import UsageError
 from deploykit.golden import Golden
 from deploykit.samples import notes_of, read, synthesize
 from deploykit.samples.shapes import asked_sizes
+from deploykit.sidecar import golden_of, read_sidecar
+from deploykit.sniff import sniff
 from deploykit.tensors import Array, Dim, Tensors, TensorSpec, dynamic_axes
 from deploykit.validation.evidence import find_golden
 
@@ -75,7 +78,7 @@ def _common(paths: Sequence[Path], asked: Asked, step: Step) -> tuple[TensorSpec
     found: dict[str, TensorSpec] = {}
     for number, path in enumerate(paths):
         step(f"loading {path.name}")
-        own = OrtSession(path, described(asked)[0]).signature.inputs
+        own = _inputs(path, asked)
         if number and not _are_alike(tuple(found.values()), own):
             raise UsageError(
                 f"{path} does not take what {paths[0]} takes",
@@ -86,6 +89,12 @@ def _common(paths: Sequence[Path], asked: Asked, step: Step) -> tuple[TensorSpec
             )
         found = {spec.name: _narrowed(found.get(spec.name, spec), spec) for spec in own}
     return tuple(found.values())
+
+
+def _inputs(path: Path, asked: Asked) -> tuple[TensorSpec, ...]:
+    if sniff(path) is Format.ENGINE:
+        return read_sidecar(path).signature.inputs
+    return OrtSession(path, described(asked)[0]).signature.inputs
 
 
 def _are_alike(first: Sequence[TensorSpec], other: Sequence[TensorSpec]) -> bool:
@@ -116,7 +125,8 @@ def _golden_of(path: Path, specs: tuple[TensorSpec, ...]) -> Feed | None:
     from deploykit.onnx_io import lineage, load
 
     try:
-        place = find_golden(path, lineage(load(path)))
+        is_engine = sniff(path) is Format.ENGINE
+        place = golden_of(path, read_sidecar(path)) if is_engine else find_golden(path, lineage(load(path)))
     except UsageError:  # it was not made by deploykit, or the golden is elsewhere
         return None
     case = Golden.read(place).cases[0].inputs
@@ -128,6 +138,8 @@ def _golden_of(path: Path, specs: tuple[TensorSpec, ...]) -> Feed | None:
 def _made_up(path: Path, specs: tuple[TensorSpec, ...], asked: Asked, seed: int) -> Feed:
     from deploykit.onnx_io import load
 
+    if sniff(path) is Format.ENGINE:
+        raise UsageError(f"nothing says what goes into {path}", fix="--data samples.npz, or put its golden beside it")
     batch_axis = str(_axis(specs))
     sizes = {axis: column[0] for axis, column in asked_sizes(asked.shapes, specs).items()}
     if batch_axis in sizes:

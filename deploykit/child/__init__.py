@@ -27,7 +27,7 @@ _SHOWN = 25
 _CHATTER = re.compile(r"I\d{4} |.* I tensorflow/|WARNING: All log messages before absl")
 """What TensorFlow says of every start."""
 _OLDEST_PYTHON = (3, 11)
-_IMPORTED = {"pytorch": "torch", "tensorflow": "tensorflow"}
+_IMPORTED = {"pytorch": "torch", "tensorflow": "tensorflow", "tensorrt": "'deploykit[tensorrt-rtx]'"}
 
 # The other interpreter gets this package by its place, and nothing else of what is installed beside it.
 # Nor does a file in the current folder, or beside the model, stand in for a module that is installed: they come last.
@@ -56,7 +56,7 @@ class Child:
     def __init__(
         self, framework: str, *, python: str | None = None, paths: tuple[str, ...] = (), step: Step = silent
     ) -> None:
-        """Start Python with the code for ``framework`` (pytorch, tensorflow), its import path ending with ``paths``.
+        """Start Python with the code for ``framework``, a package here, its import path ending with ``paths``.
 
         Raises:
             UsageError: ``python`` can't be started.

@@ -13,11 +13,11 @@ from typing import Any, TextIO
 
 from deploykit.errors import DeploykitError, MissingPackage, ModelError
 
-_PACKAGES = {"pytorch": "torch onnxscript", "tensorflow": "tensorflow tf2onnx"}
+_PACKAGES = {"pytorch": "torch onnxscript", "tensorflow": "tensorflow tf2onnx", "tensorrt": "tensorrt"}
 
 
 def main(framework: str, scratch: str) -> None:
-    """Serve the worker of one framework, ``pytorch`` or ``tensorflow``; of the folder ``scratch`` no trace is left."""
+    """Serve the worker of one framework, a package here; of the folder ``scratch`` no trace is left."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the model's own code prints is no answer
     orders: queue.Queue[str] = queue.Queue()

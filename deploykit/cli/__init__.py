@@ -7,14 +7,18 @@ import typer
 import deploykit
 from deploykit.cli import (
     bench,
+    build,
     calibrate,
+    clean,
     convert,
     doctor,
     exits,
+    init,
     inspect,
     listing,
     optimize,
     quantize,
+    running,
     seal,
     validate,
     verify,
@@ -45,6 +49,7 @@ app.command("convert")(convert.command)
 app.command("optimize")(optimize.command)
 app.command("calibrate")(calibrate.command)
 app.command("quantize")(quantize.command)
+app.command("build")(build.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)
 app.command("seal")(seal.command)
@@ -52,6 +57,9 @@ app.command("verify")(verify.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("list")(listing.command)
+app.command("init")(init.command)
+app.command("run")(running.command)
+app.command("clean")(clean.command)
 
 
 def main() -> None:

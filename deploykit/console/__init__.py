@@ -1,9 +1,11 @@
 """How results look: rich tables and a spinner in a terminal, or one JSON object on standard output."""
 
+from deploykit.console.chain import show_freed, show_plan, show_recipe, show_run
 from deploykit.console.made import (
     show_bench,
     show_calibration,
     show_conversion,
+    show_engine,
     show_optimization,
     show_seal,
     show_verification,
@@ -21,10 +23,15 @@ __all__ = [
     "show_bench",
     "show_calibration",
     "show_conversion",
+    "show_engine",
     "show_examination",
+    "show_freed",
     "show_inspection",
     "show_optimization",
+    "show_plan",
     "show_plugins",
+    "show_recipe",
+    "show_run",
     "show_seal",
     "show_verdict",
     "show_verification",

@@ -9,6 +9,7 @@ from deploykit.console.verdict import show_verdict
 if TYPE_CHECKING:
     from deploykit.benchmarking import Bench
     from deploykit.conversion import Conversion
+    from deploykit.engines import Built
     from deploykit.optimization import Optimization
     from deploykit.optimization.calibration import Calibrated
     from deploykit.passes import Layer
@@ -59,6 +60,22 @@ def show_optimization(made: "Optimization") -> None:
     facts([("wrote", f"{files}, {after.nodes} nodes"), ("time", spent)])
 
 
+def show_engine(made: "Built") -> None:
+    """Print what an engine was built of and for, what its layers compute in, and its verdict."""
+    known = made.sidecar
+    versions = ", ".join(f"{name} {version}" for name, version in known.versions.items() if name == known.backend)
+    targets = ", ".join(known.targets) or "no device by name"
+    facts([("model", str(made.model)), *(("pass", line) for line in made.did)])
+    facts([("built", f"with {versions}, for {targets}"), *(("profile", line) for line in made.profiles)])
+    facts([*(("layers", line) for line in made.layers), *(("note", line) for line in made.warnings)])
+    if made.verdict is not None:
+        show_verdict(made.verdict)
+    else:
+        terminal().print(f"[bold yellow]UNPROVED[/]: built, not run: {escaped(made.unproved)}", soft_wrap=True)
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
+    facts([("wrote", ", ".join(f"{file} ({size(file.stat().st_size)})" for file in made.files)), ("time", spent)])
+
+
 _LAYERS = 12
 """So many lines tell of layers; --json has all."""
 
@@ -96,7 +113,7 @@ def show_bench(made: "Bench") -> None:
     for one in made.comparisons:
         for row in one.rows:
             figures = map(number, (row.p50_ms, row.p90_ms, row.p99_ms))
-            sizes = size(row.bytes), size(row.memory.peak), times(row.ratio) if row.ratio else ""
+            sizes = size(row.bytes), size(row.memory.peak) if row.memory else "", times(row.ratio) if row.ratio else ""
             table.add_row(escaped(row.artifact), str(one.batch), *figures, rate(row.samples_per_second), *sizes)
     terminal().print(table)
     rounds = "; ".join(f"{one.rounds} rounds, {sum(row.calls for row in one.rows)} calls" for one in made.comparisons)

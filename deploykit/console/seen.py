@@ -47,6 +47,8 @@ def _inspected(seen: "Inspection") -> Iterator[tuple[str, str]]:
         yield "precision", seen.precision
     yield from (("lineage", f"{name}: {text}") for name, text in seen.lineage.items())
     yield from (("golden", f"{name}: {text}") for name, text in seen.golden.items())
+    yield from (("engine", f"{name}: {text}") for name, text in seen.engine.items())
+    yield from (("layers", line) for line in seen.layers)
     yield from (("tensor", str(spec)) for spec in seen.tensors)
     if seen.imports:
         yield "imports", ", ".join(seen.imports)
@@ -62,6 +64,11 @@ def _examined(found: "Examination") -> Iterator[tuple[str, str]]:
     yield "providers", ", ".join(found.providers) or "none"
     yield "CPU has", ", ".join(found.instructions) or "none of the instruction sets that speed up int8"
     yield "int8", found.int8
+    yield from (("tensorrt", f"{one.kind} {one.version}, imported as {one.module}") for one in found.tensorrt)
+    yield "driver", f"CUDA {found.devices.driver}" if found.devices.driver else "none of NVIDIA's"
+    for device in found.devices.found:
+        yield "device", f"{device.name}, {device.target}, {size(device.memory)}"
+    yield "engines", found.engines
     for finding in found.findings:
         yield "problem", finding.problem
         yield "  fix", finding.fix

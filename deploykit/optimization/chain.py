@@ -95,6 +95,13 @@ class Chain:
         measure = written.measures[made.path]
         return made.path, Stage(spelled(one), made.done, made.notes, made.layers, verdict, measure)
 
+    def golden(self) -> Path:
+        """Give the golden that a result has now, in the stage."""
+        place = self.stage.folder / f"{'lossy' if self.lossy else 'same'}.golden.npz"
+        if not place.exists():
+            self.evidence.write(place, lossy=self.lossy)
+        return place
+
     def _lineage(self, one: Pass, model: Any) -> None:
         """Write in a model where it comes from."""
         from deploykit.onnx_io import lineage, set_lineage
@@ -102,19 +109,12 @@ class Chain:
         if "source.sha256" not in lineage(model):
             own_source = {"source.sha256": self.source.sha256(), "source.name": self.source.path.name}
             set_lineage(model, **own_source)
-        set_lineage(model, **{"golden.sha256": sha256(self._golden())})
+        set_lineage(model, **{"golden.sha256": sha256(self.golden())})
         before = lineage(model).get("passes")
         own = spelled(one)
         set_lineage(model, passes=f"{before}; {own}" if before else own)
         if one.precision is not None:
             set_lineage(model, precision=one.precision)
-
-    def _golden(self) -> Path:
-        """Give the golden that a result has now, in the stage."""
-        place = self.stage.folder / f"{'lossy' if self.lossy else 'same'}.golden.npz"
-        if not place.exists():
-            self.evidence.write(place, lossy=self.lossy)
-        return place
 
     def _broken(self, one: Pass, made: Applied, verdict: Verdict, before: Verdict) -> NotEquivalent:
         said = [*made.notes, *(check.said for check in verdict.failures[:3])]
@@ -149,7 +149,7 @@ class Chain:
 
     def promoted(self, path: Path) -> list[Path]:
         """Put the last file and its golden in their place."""
-        golden = self._golden().rename(self.stage.folder / golden_path(self.target).name)
+        golden = self.golden().rename(self.stage.folder / golden_path(self.target).name)
         written = [file for file in path.parent.iterdir() if file.is_file()]
         for file in written:
             file.rename(self.stage.folder / file.name)

@@ -2,10 +2,11 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from itertools import chain as together
 from pathlib import Path
 
 from deploykit.artifact import Artifact, Format
@@ -33,6 +34,8 @@ class Evidence:
     """What the verdict calls the source."""
     demand: Demand
     """What is asked of a result in fewer bits."""
+    looked_at: Callable[[], Iterator[Mapping[str, Array]]] | None = None
+    """Gives other samples for passes to look at than those that results are judged by."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -42,7 +45,9 @@ class Evidence:
         return (f"{self.source} was not made by deploykit: it is itself the source that the result is held to",)
 
     def calls(self) -> Iterator[Mapping[str, Array]]:
-        """Give the inputs of every call, the user's where there are any."""
+        """Give the inputs of every call that passes look at: the user's where there are any."""
+        if self.looked_at is not None:
+            return self.looked_at()
         return (case.inputs for case in (self.data or self.golden).cases)
 
     def judge(self, path: Path, target: Path, *, lossy: bool, fewer: bool) -> Verdict:
@@ -70,8 +75,9 @@ class Evidence:
         whole = hashlib.sha256(repr((self.demand.bounds, self.demand.tolerances, self.demand.allow_undecided)).encode())
         if self.demand.labels is not None:
             whole.update(labels(self.demand.labels).tobytes())
-        for case in (self.data or self.golden).cases:
-            for name, array in (*case.inputs.items(), *case.reference.items()):
+        judged = ({**case.inputs, **case.reference} for case in (self.data or self.golden).cases)
+        for tensors in together(judged, self.looked_at() if self.looked_at is not None else ()):
+            for name, array in tensors.items():
                 whole.update(f"{name}{array.dtype}{array.shape}".encode())
                 whole.update(array.tobytes())
         return whole.hexdigest()

@@ -1,6 +1,5 @@
 """Compute in integers of 8 bits, as a runtime does it best, and no more of it than the budget allows."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -8,13 +7,14 @@ from typing import ClassVar
 
 from deploykit.errors import UsageError
 from deploykit.passes import Applied, Pass, Work
+from deploykit.passes._draft import Contest, Draft, improve
 from deploykit.passes._guard import Candidate, Guard, check_seconds, layers_of, nodes_named
 from deploykit.passes._known import Known, digest
 from deploykit.quantization.calibrating import Calibration, calibrate, check_place, fingerprint
-from deploykit.quantization.health import Health, chosen
+from deploykit.quantization.effort import effort_of
+from deploykit.quantization.health import Health
 from deploykit.quantization.kernels import in_integers
-from deploykit.quantization.placing import Numbers, place
-from deploykit.quantization.ranges import Choice, check_method
+from deploykit.quantization.ranges import check_method
 from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Named, Regions, find_regions
 from deploykit.quantization.stand_ins import calibrated
@@ -36,6 +36,13 @@ class Int8(Pass):
     calibration: str = field(default="", metadata={"help": "a calibration to use, instead of samples"})
     save_calibration: str = field(default="", metadata={"help": "where to write the calibration"})
     synthetic_calibration: bool = field(default=False, metadata={"help": "calibrate with inputs that are made up"})
+    effort: str = field(
+        default="normal",
+        metadata={
+            "help": "low: the first look; normal: scales searched for, biases corrected, channels evened;"
+            " high: weights rounded by what it does to the output too, which takes minutes"
+        },
+    )
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 
     @property
@@ -52,6 +59,7 @@ class Int8(Pass):
             Calibration.read(Path(self.calibration))
         if self.save_calibration:
             check_place(Path(self.save_calibration))
+        effort_of(self.effort)
         if made_up and not (self.synthetic_calibration or self.calibration):
             raise UsageError(
                 "int8 needs samples like those in use, to know which range the values have",
@@ -73,15 +81,21 @@ class Int8(Pass):
         del model, regions  # its weights would stay in memory while it runs
         known = Known.of(self, work, target.name, digest(self.calibration))
         calibration = self._calibrated(source, named, work, known)
-        choices = chosen(calibration, target, self.method)
-        health = Health.of(calibration, choices)
+        effort = effort_of(self.effort)
+        method = self.method if self.method != "auto" else effort.method
+        kept = frozenset(self.keep)
+        draft = Draft(source, target, named, calibration, effort, method, kept)
+        health = Health.of(calibration, draft.choices)
         if self.save_calibration:
             calibration.save(Path(self.save_calibration), asdict(health))
-        writer = _Writer(source, target, _numbers(named, choices, calibration), work)
-        prepare = partial(calibrated, target=target, numbers=writer.numbers, names=named.nodes)
-        guard = Guard(partial(read, source, target), prepare, work, self.time_budget, writer.write, known)
-        best = guard.search(frozenset(self.keep))
-        return self._applied(best, target, guard, choices, health)
+        contest = Contest(draft, work, kept)
+        if not (self.calibration or self.save_calibration):  # saved ranges are of the model as it came
+            improve(contest)
+        draft = contest.best
+        prepare = partial(calibrated, target=target, numbers=draft.numbers, names=named.nodes)
+        guard = Guard(draft.read, prepare, work, self.time_budget, contest.write, known)
+        best = guard.search(kept)
+        return self._applied(best, draft, guard, [*health.said(), *contest.said()])
 
     def _calibrated(self, source: Path, named: Named, work: Work, known: Known) -> Calibration:
         # All of the weights are read for it: only where a calibration comes from a file, or goes to one.
@@ -104,55 +118,24 @@ class Int8(Pass):
         found.model = model
         return found
 
-    def _applied(
-        self, best: Candidate, target: Target, guard: Guard, choices: Mapping[str, Choice], health: Health
-    ) -> Applied:
+    def _applied(self, best: Candidate, draft: Draft, guard: Guard, said: list[str]) -> Applied:
         methods: dict[str, int] = {}
-        for choice in choices.values():
+        for choice in draft.choices.values():
             methods[choice.method] = methods.get(choice.method, 0) + 1
-        ran = in_integers(best.path) if target.name.startswith("cpu") else None
+        ran = in_integers(best.path) if draft.target.name.startswith("cpu") else None
         layers = tuple(layers_of(guard.read(), best, ran, guard.alone))
         int8 = sum(layer.fate == "int8" for layer in layers)
         used = ", ".join(f"{name} {count}" for name, count in sorted(methods.items(), key=lambda one: -one[1]))
-        notes = [
-            f"calibrated with {health.samples} samples, ranges by {used}",
-            *health.said(),
-            *guard.said(),
-        ]
+        notes = [f"calibrated with {draft.calibration.samples} samples, ranges by {used}", *said, *guard.said()]
         notes += [f"{layer.name} ({layer.operator}) is in {layer.fate}" for layer in layers if layer.fate != "int8"][:5]
         where = "run in int8" if ran is not None else "are in int8"
         return Applied(
             best.path,
-            f"{int8} of {len(layers)} layers with weights {where} ({target.says})",
+            f"{int8} of {len(layers)} layers with weights {where} ({draft.target.says})",
             tuple(notes),
             layers,
             guard.settled,
         )
-
-
-@dataclass(frozen=True)
-class _Writer:
-    source: Path
-    target: Target
-    numbers: Numbers
-    work: Work
-
-    def write(self, excluded: frozenset[str]) -> Candidate:
-        """Write the model with all but some nodes in integers."""
-        model = read(self.source, self.target)
-        regions = find_regions(model, self.target, excluded)
-        place(model, regions, self.target, self.numbers)
-        path = self.work.write(model)
-        chosen = frozenset(unit.node.name for unit in regions.units)
-        return Candidate(path, excluded, chosen, regions.left)
-
-
-def _numbers(named: Named, choices: Mapping[str, Choice], calibration: Calibration) -> Numbers:
-    """Lay out what stands for every tensor: of one that was only moved about, what stands for its origin."""
-    grids = {name: choice.grid for name, choice in choices.items()}
-    for name, origin in named.origins.items():
-        grids.setdefault(name, grids[origin])
-    return Numbers(grids, calibration.channels)
 
 
 def _nothing(source: Path, target: Target, regions: Regions) -> UsageError:

@@ -183,9 +183,6 @@ def calibrate(
 ) -> Calibration:
     """Run a model over samples and count the values of some of its tensors.
 
-    Only these leave the runtime, and the rest of the graph is optimized as usual. Calls are cut so small that memory
-    stays within a bound, whatever the number of samples.
-
     Args:
         model: the graph; it is changed.
         tensors: names of what is counted: inputs, and results of nodes.
@@ -197,27 +194,55 @@ def calibrate(
     Raises:
         ModelError: the model does not run, or gives what is no number.
     """
-    copy = folder / "calibrated" / "model.onnx"  # and its weights beside it, where they are large
+    found = Calibration({name: Counts() for name in tensors})
+    for count, answer in watched(model, tensors, calls, folder, step):
+        _count(found, channels, answer)
+        found.samples += count
+        step(f"calibrating: {found.samples} samples")
+    return found
+
+
+def watched(
+    model: Model,
+    tensors: Sequence[str],
+    calls: Callable[[], Iterable[Mapping[str, Array]]],
+    folder: Path,
+    step: Step,
+) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Run a model over samples and give some of its tensors, with its inputs, by name; and how many rows they are of.
+
+    Only these leave the runtime, and the rest of the graph is optimized as usual. Calls are cut so small that memory
+    stays within a bound, whatever the number of samples.
+
+    Args:
+        model: the graph; it is changed.
+        tensors: names of what is given: inputs, and results of nodes.
+        calls: gives inputs by name.
+        folder: where a copy of the model may lie.
+        step: takes a sentence about what goes on.
+
+    Raises:
+        ModelError: the model does not run.
+    """
+    copy = folder / "watched" / "model.onnx"  # and its weights beside it, where they are large
     copy.parent.mkdir()
     _with_outputs(model, tensors, copy)
     del model
     gc.collect()  # a graph is cyclic, and its weights would stay beside those of the session
-    found = Calibration({name: Counts() for name in tensors})
-    with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
-        most = 1
-        for call in calls():
-            for part in parts_of(call, most, session.signature):
-                answer = next(iter(session.run_all([part])))
-                if isinstance(answer, ModelError):
-                    raise answer
-                count = rows(part)
-                most = max(1, _AT_ONCE * count // max(sum(one.size for one in answer.values()), 1))
-                _count(found, channels, {**part, **answer})
-                del answer
-                found.samples += count
-                step(f"calibrating: {found.samples} samples")
-    shutil.rmtree(copy.parent)
-    return found
+    try:
+        with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
+            most = 1
+            for call in calls():
+                for part in parts_of(call, most, session.signature):
+                    answer = next(iter(session.run_all([part])))
+                    if isinstance(answer, ModelError):
+                        raise answer
+                    count = rows(part)
+                    most = max(1, _AT_ONCE * count // max(sum(one.size for one in answer.values()), 1))
+                    yield count, {**part, **answer}
+                    del answer
+    finally:
+        shutil.rmtree(copy.parent)
 
 
 def _count(found: Calibration, channels: Mapping[str, int], tensors: Mapping[str, Array]) -> None:

@@ -43,9 +43,7 @@ def seal(
 
     model = Artifact.open(artifact or workspace.latest())
     if model.format is not Format.ONNX:
-        raise UsageError(
-            f"{model.path} is {model.format}, and seal takes ONNX files", fix=f"deploykit convert {model.path} first"
-        )
+        raise UsageError(f"{model.path} is {model.format}, and seal takes ONNX files", fix=model.to_onnx)
     origin = lineage(load(model.path))
     paths = (model.path, *external_files(model.path), find_golden(model.path, origin))
     if source is not None:

@@ -1,4 +1,4 @@
-"""Honest speed: ONNX files timed against each other, in turns, with the interval of every ratio.
+"""Honest speed: ONNX files and engines timed against each other, in turns, with the interval of every ratio.
 
 ``measure`` does it for one size of inputs. ``rounds`` has the turns, ``ratio`` the interval, ``memory`` what each file
 takes by itself.
@@ -14,9 +14,12 @@ from statistics import median
 import numpy as np
 
 from deploykit import machine
+from deploykit.artifact import Format
 from deploykit.backends.onnxruntime import failed, inference_session
+from deploykit.backends.tensorrt import in_this_process
 from deploykit.child import Step, silent
 from deploykit.golden import rows
+from deploykit.sniff import sniff
 from deploykit.tensors import Array
 from deploykit.timing.memory import Memory, memory_of
 from deploykit.timing.ratio import Ratio, ratio_of
@@ -46,7 +49,8 @@ class Timed:
     """One call after the other, each at the median latency."""
     bytes: int
     """On disk, with the files of its weights."""
-    memory: Memory
+    memory: Memory | None
+    """Of a process of its own; None of an engine, which is in the memory of the device."""
     ratio: Ratio | None
     """Its latency in latencies of the first file; None for the first itself."""
 
@@ -83,7 +87,7 @@ def measure(
     seed: int = 0,
     step: Step = silent,
 ) -> Comparison:
-    """Time ONNX files against each other in onnxruntime on the CPU, and measure the memory of each.
+    """Time ONNX files in onnxruntime on the CPU, and engines on the device, and measure the memory of each file.
 
     All are timed in this one process, in turns (see ``rounds.alternate``). A call is ``InferenceSession.run``, with
     the copies of its outputs; loading is not in it.
@@ -108,7 +112,7 @@ def measure(
     made = []
     for path, calls, ratio in zip(artifacts, times.calls, ratios, strict=True):
         step(f"measuring the memory of {path.name}")
-        made.append(_timed(path, calls, memory_of(path, feed, threads), ratio, rows(feed)))
+        made.append(_timed(path, calls, _memory(path, feed, threads), ratio, rows(feed)))
     return Comparison(
         rows(feed),
         tuple(made),
@@ -120,7 +124,13 @@ def measure(
     )
 
 
+def _memory(path: Path, feed: dict[str, Array], threads: int) -> Memory | None:
+    return None if sniff(path) is Format.ENGINE else memory_of(path, feed, threads)
+
+
 def _loaded(path: Path, feed: dict[str, Array], threads: int) -> Call:
+    if sniff(path) is Format.ENGINE:
+        return in_this_process(path).prepared(feed)
     session = inference_session(path, threads=threads)
     names = [output.name for output in session.get_outputs()]
     try:
@@ -130,10 +140,11 @@ def _loaded(path: Path, feed: dict[str, Array], threads: int) -> Call:
     return partial(session.run, names, feed)
 
 
-def _timed(path: Path, calls: Sequence[float], memory: Memory, ratio: Ratio | None, batch: int) -> Timed:
+def _timed(path: Path, calls: Sequence[float], memory: Memory | None, ratio: Ratio | None, batch: int) -> Timed:
     from deploykit.onnx_io import external_files
 
-    size = sum(file.stat().st_size for file in (path, *external_files(path)))
+    beside = () if sniff(path) is Format.ENGINE else external_files(path)
+    size = sum(file.stat().st_size for file in (path, *beside))
     p90, p99 = (_percentile(calls, share) for share in (90, 99))
     p50 = median(calls)
     return Timed(str(path), len(calls), 1000 * p50, p90, p99, batch / p50, size, memory, ratio)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from deploykit import workspace
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, Loading, backend_for, check_options, fitting
+from deploykit.backends.tensorrt import usable, within
 from deploykit.child import Step, silent
 from deploykit.errors import ModelError, UsageError
 from deploykit.golden import Golden
+from deploykit.nvidia import devices
+from deploykit.sidecar import Sidecar, golden_of, read_sidecar
 from deploykit.tensors import Signature
 from deploykit.validation.baseline import drift, keep
 from deploykit.validation.compare import Rules, compare
@@ -87,6 +90,11 @@ def validate(  # noqa: PLR0913 - the options of the command
     demand = Demand.of(bounds, max_drop, labels)
     search = _search(against, asked, locate=locate, max_memory=max_memory)
     judged = _Judged.opened(artifact, demand, step)
+    if search is not None and search.reference is not None and search.reference.format is Format.ENGINE:
+        raise UsageError(
+            f"{against} is an engine, and an engine is what is judged",
+            fix=f"name the two the other way round: deploykit validate {against} --against {judged.artifact.path}",
+        )
     if search is None or search.reference is None:
         verdict = judged.by_golden(judged.golden(), asked)
     elif search.reference.format is Format.GOLDEN:
@@ -153,6 +161,8 @@ class _Judged:
     precision: str
     demand: Demand
     step: Step
+    engine: Sidecar | None = None
+    """What is known of an engine; None of all else."""
 
     @classmethod
     def opened(cls, path: str | Path | None, demand: Demand, step: Step) -> "_Judged":
@@ -166,13 +176,20 @@ class _Judged:
             )
         graph = load(model.path) if model.format is Format.ONNX else None
         precision = precision_of(graph) if graph is not None else "float32"
+        known = None
+        if model.format is Format.ENGINE:
+            known = read_sidecar(model.path)
+            precision = known.precision
+            usable(known, devices())
         demand.check(precision)
-        return cls(model, graph, precision, demand, step)
+        return cls(model, graph, precision, demand, step, known)
 
     def golden(self) -> Path:
         """Find the golden beside the artifact."""
         from deploykit.onnx_io import lineage
 
+        if self.engine is not None:
+            return golden_of(self.artifact.path, self.engine)
         if self.graph is None:
             raise UsageError(
                 f"{self.artifact.path} is {self.artifact.format}, and only an ONNX file has its golden beside it",
@@ -184,7 +201,7 @@ class _Judged:
         return find_golden(self.artifact.path, lineage(self.graph))
 
     def by_golden(self, path: Path, asked: Asked) -> Verdict:
-        if asked != (Asked() if self.graph is not None else replace(asked, data=None, image=None)):
+        if asked != (Asked() if self._says_what_goes_in else replace(asked, data=None, image=None)):
             raise UsageError(
                 "--data, --input, --shapes and the like are for a source that is run, and none is named",
                 fix=f"deploykit validate {self.artifact.path} --against model.pt ...",
@@ -216,14 +233,21 @@ class _Judged:
 
         rules = self.demand.rules(self.precision, golden)
         # An ONNX file says itself what it takes; what the user says of inputs is for the source.
-        own = Asked() if self.graph is not None else self._as_source(golden, asked)
+        own = Asked() if self._says_what_goes_in else self._as_source(golden, asked)
+        if self.engine is not None:
+            golden = within(golden, self.engine)
         with backend_for(self.artifact.format).load(self.artifact, own, self.step) as loaded:
-            session = loaded if self.graph is None else widened(loaded, lineage(self.graph))
+            origin = self.engine.lineage if self.engine is not None else lineage(self.graph) if self.graph else {}
+            session = widened(loaded, origin)
             self.step("comparing")
             verdict = compare(golden, session, artifact=str(self.artifact.path), reference=reference, rules=rules)
         if rules.loss is not None and not verdict.passed and "data" not in golden.source:
             return replace(verdict, notes=(*verdict.notes, _MADE_UP))
         return verdict
+
+    @property
+    def _says_what_goes_in(self) -> bool:
+        return self.graph is not None or self.engine is not None
 
     def _as_source(self, golden: Golden, asked: Asked) -> Asked:
         inputs = asked.inputs or tuple(str(spec) for spec in golden.signature.inputs)
@@ -233,8 +257,9 @@ class _Judged:
         from deploykit.onnx_io import load, signature
 
         own = fitting(source, asked)
-        if not own.inputs and self.graph is not None:  # the artifact says what goes in
-            own = replace(own, inputs=tuple(str(spec) for spec in signature(self.graph).inputs))
+        if not own.inputs and self._says_what_goes_in:  # the artifact says what goes in
+            ports = self.engine.signature if self.engine is not None else signature(self.graph)
+            own = replace(own, inputs=tuple(str(spec) for spec in ports.inputs))
         graph = self.graph
         if source.format is Format.ONNX:
             theirs = load(source.path)

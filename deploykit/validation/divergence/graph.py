@@ -58,7 +58,7 @@ def graph_of(model: Any) -> Graph:
 
 def _step(node: Any, live: set[str]) -> Step:
     names = [value.name if value is not None else "" for value in node.inputs]
-    said = _said(node)
+    said = origin_of(node)
     return Step(
         node.name or "",
         node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}",
@@ -109,7 +109,7 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]+(?:\n
 _NOT_THE_USERS = re.compile(r"site-packages/|dist-packages/|/lib/python3|^torch/|deploykit/child/|^<")
 
 
-def _said(node: Any) -> tuple[str, str, str]:
+def origin_of(node: Any) -> tuple[str, str, str]:
     """Give what an exporter of PyTorch says of a node: path of the module, function there, line of Python."""
     scopes = node.metadata_props.get(f"{_TORCH}name_scopes")
     if scopes is not None:

@@ -49,7 +49,7 @@ def sampled(planned: Iterable[tuple[Wanted, ...]]) -> list[str]:
     return [one.name for window in planned for one in window if one.every > 1]
 
 
-def bytes_of(text: str | int) -> int:
+def bytes_of(text: str | int, option: str = "--max-memory") -> int:
     """Read ``1GB``, ``512 MiB`` or a number of bytes.
 
     Raises:
@@ -57,8 +57,8 @@ def bytes_of(text: str | int) -> int:
     """
     match = re.fullmatch(r"\s*(?P<number>\d+(?:\.\d*)?)\s*(?P<unit>[a-zA-Z]*)\s*", str(text))
     if match is None or match["unit"].lower() not in _UNITS:
-        raise UsageError(f"'{text}' is no amount of memory", fix="--max-memory 1GB, or 500MB")
+        raise UsageError(f"'{text}' is no amount of memory", fix=f"{option} 1GB, or 500MB")
     found = int(float(match["number"]) * _UNITS[match["unit"].lower()])
     if found < _LEAST:
-        raise UsageError(f"{text} is too little memory to hold a tensor", fix="--max-memory 1GB, or 500MB")
+        raise UsageError(f"{text} is too little memory to hold a tensor", fix=f"{option} 1GB, or 500MB")
     return found

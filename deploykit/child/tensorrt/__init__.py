@@ -1,0 +1,1 @@
+"""What runs in the process that owns TensorRT: it needs one of its bindings, and numpy."""

@@ -1,0 +1,133 @@
+"""What an engine is built of, and judged by: the ONNX file in its precision, and the golden of its source."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from deploykit.artifact import Artifact
+from deploykit.child import Step
+from deploykit.errors import NotEquivalent, UsageError
+from deploykit.validation.demand import Bounds
+
+if TYPE_CHECKING:
+    from deploykit.validation.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of the numbers."""
+
+    to: Any
+    """A pass, its name, or None."""
+    data: Path | None
+    image: str | None
+    samples: int | None
+    seed: int
+    bounds: Bounds
+    max_drop: float | None
+    labels: str | Path | None
+
+    def check(self) -> None:
+        """Make sure that all of it has something to say, before anything runs.
+
+        Raises:
+            UsageError: the precision is none that TensorRT has, or an option says nothing.
+        """
+        if self.to is None:
+            for option, value in (("--data", self.data), ("--max-drop", self.max_drop), ("--labels", self.labels)):
+                if value is not None:
+                    raise UsageError(
+                        f"{option} is for a precision that is made here, and none is named",
+                        fix="--int8, --fp16 or --bf16, or leave it out",
+                    )
+            return
+        if (
+            self.chosen.precision not in ("float16", "bfloat16", "int8")
+            or "dynamic" in type(self.chosen).__name__.lower()
+        ):
+            raise UsageError("engines are built in float16, bfloat16 or int8", fix="--fp16, --bf16 or --int8")
+        self.chosen.check(made_up=self.data is None)
+
+    @property
+    def chosen(self) -> Any:
+        """Give the pass, int8 as TensorRT has it."""
+        from deploykit.passes import PASSES
+
+        one = PASSES.make(self.to) if isinstance(self.to, str) else self.to
+        return replace(one, target="tensorrt") if hasattr(one, "target") else one
+
+    @property
+    def suffix(self) -> str:
+        """Give what an engine is called after, besides its model."""
+        return "" if self.to is None else f".{self.chosen.suffix}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an engine is built of."""
+
+    onnx: Path
+    golden: Path
+    """In the stage, under the name that it will have."""
+    made: Sequence[str] = ()
+    """Names of the files in the stage that the ONNX file is made of, where it was made here."""
+    did: tuple[str, ...] = ()
+    """What the passes did, in words."""
+
+
+def prepared(source: Artifact, asking: Asking, stage: Path, target: Path, step: Step) -> Source:
+    """Bring a model into the precision that is asked for, and find or record its golden.
+
+    Raises:
+        NotEquivalent: it can't be had in that precision.
+        DeploykitError: the model or the samples can't be read.
+    """
+    golden = stage / f"{target.name}.golden.npz"
+    if asking.to is None:
+        _golden(source, asking, stage, golden, step)
+        return Source(source.path, golden)
+    from deploykit.optimization.quantizing import quantize
+
+    place = stage / "quantized"
+    place.mkdir()
+    try:
+        made = quantize(
+            source.path,
+            place / f"{target.name}.onnx",
+            to=asking.chosen,
+            max_drop=asking.max_drop,
+            labels=asking.labels,
+            samples=asking.samples,
+            seed=asking.seed,
+            step=step,
+            data=asking.data,
+            image=asking.image,
+            **asking.bounds,
+        )
+    except NotEquivalent as error:
+        if error.verdict is not None:
+            error.verdict = replace(cast("Verdict", error.verdict), artifact=f"{target}.onnx")
+        raise
+    for path in (*made.files, made.golden):
+        path.rename(stage / path.name)
+    did = tuple(f"{one.applied.partition(':')[0]}: {line}" for one in made.stages for line in (one.done, *one.notes))
+    return Source(stage / made.path.name, stage / made.golden.name, [path.name for path in made.files], did)
+
+
+def _golden(source: Artifact, asking: Asking, stage: Path, place: Path, step: Step) -> None:
+    """Copy the golden of a model, or record what the model answers where it has none and so is its own source."""
+    from deploykit.engines.graph import Graph
+    from deploykit.validation.evidence import Size, find_golden
+
+    lineage = Graph.read(source.path).lineage
+    if "golden.sha256" in lineage:
+        shutil.copyfile(find_golden(source.path, lineage), place)
+        return
+    from deploykit.backends import Asked
+    from deploykit.optimization.evidence import evidence_of
+    from deploykit.validation import Demand
+
+    size = Size(stage / "evidence", seed=asking.seed)
+    evidence_of(source, Asked(), size, Demand(), step).write(place, lossy=False)
