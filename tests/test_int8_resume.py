@@ -160,3 +160,10 @@ def test_only_so_many_runs_are_remembered(tmp_path: Path) -> None:
     assert len(kept(tmp_path)) == 8
     workspace.Found.of(f"{11:032}").forget()
     assert len(kept(tmp_path)) == 7
+
+
+def test_where_nothing_can_be_written_nothing_is_remembered_and_all_goes_on(tmp_path: Path) -> None:
+    (tmp_path / workspace.FOLDER).write_text("a file where the folder would be")
+    stage = searched(tmp_path, 25.0)
+    assert in_float(stage) == {convolutions()[block] for block in HARMED}
+    assert not any("damaged" in note for note in stage.notes)

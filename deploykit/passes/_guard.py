@@ -153,13 +153,10 @@ class Guard:
     def said(self) -> list[str]:
         """Say what was given back."""
         total = len(self._order)
-        before = self.known.said(total)
-        if not total:
-            return [*before]
-        if self._given is None:
-            missed = f"the budget is missed even with {self._too_few} of {total} nodes in float"
-            return [missed, *before, *self._remarks]
-        return [f"{self._given} of {total} nodes went back to float, to keep the budget", *before, *self._remarks]
+        rest = [*self.known.said(total), *self._remarks]
+        if self._given is not None:
+            return [f"{self._given} of {total or 'the'} nodes went back to float, to keep the budget", *rest]
+        return [f"the budget is missed even with {self._too_few} of {total} nodes in float", *rest] if total else rest
 
 
 def _worth(one: Effect) -> float:

@@ -51,7 +51,7 @@ class Known:
             kept = json.loads((known.found.place / _SEARCH).read_text())
             known.effects = {name: Effect(**about) for name, about in kept["effects"].items()}
             known.verdicts = {frozenset(names): bool(passed) for names, passed in kept["verdicts"]}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return known
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             known.notes.append(_damaged(_SEARCH))
@@ -107,7 +107,8 @@ class Known:
         effects, verdicts = self.before
         if effects:
             choices = f"{verdicts} choice{'s' if verdicts > 1 else ''}"
-            yield f"resumed: {effects} of {layers} layers were measured before, and {choices} of them judged"
+            every = max(layers, effects)
+            yield f"resumed: {effects} of {every} layers were measured before, and {choices} of them judged"
 
 
 def _damaged(name: str) -> str:
