@@ -64,9 +64,14 @@ def bindings() -> tuple[Bindings, ...]:
 
 def _installed() -> Iterator[Bindings]:
     for kind, modules in MODULES.items():
-        module = next((one for one in modules if importlib.util.find_spec(one) is not None), None)
+        module = next(filter(_is_installed, modules), None)
         if module is not None:
             yield Bindings(kind, module, _version(kind))
+
+
+def _is_installed(module: str) -> bool:
+    found = importlib.util.find_spec(module)
+    return found is not None and found.origin is not None  # a folder of that name is a module too, without a file
 
 
 def _version(kind: str) -> str:

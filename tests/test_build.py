@@ -15,6 +15,7 @@ import deploykit as api
 from deploykit import nvidia
 from deploykit.artifact import Artifact, Format, sha256
 from deploykit.child import Child
+from deploykit.engines.lint import ABSENT, RUNTIMES_OWN
 from deploykit.engines.options import Options
 from deploykit.engines.refusing import failed
 from deploykit.errors import ModelError
@@ -23,7 +24,7 @@ from tests.conftest import Once
 from tests.engine_nets import resnet50
 from tests.half_nets import normal
 from tests.refused_nets import REFUSED, Refused, written
-from tests.rtx import bindings
+from tests.rtx import bindings, log
 from tests.running import Ran, assert_refused, deploykit, finished, is_running, listing, spawned, until
 
 THREE = "sm86,sm89,sm120"
@@ -208,6 +209,13 @@ def test_what_is_refused_before_the_build_tensorrt_refuses_too_or_misunderstands
 def api_options(*targets: str) -> Options:
 
     return Options(targets=targets)
+
+
+def test_the_operators_that_are_called_absent_are_those_that_the_parser_does_not_have() -> None:
+    trt = bindings()
+    parser = trt.OnnxParser(trt.Builder(log()).create_network(0), log())
+    assert [name for name in ABSENT if parser.supports_operator(name)] == []
+    assert [name for name in RUNTIMES_OWN if not parser.supports_operator(name)] == []
 
 
 @pytest.mark.parametrize(

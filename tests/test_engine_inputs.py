@@ -12,6 +12,7 @@ import pytest
 from deploykit.backends.tensorrt import unfit, within
 from deploykit.child.tensorrt import layers
 from deploykit.child.tensorrt.watching import bar, share
+from deploykit.engines import _replaced
 from deploykit.engines.graph import Graph
 from deploykit.engines.lint import lint
 from deploykit.engines.options import Options, chosen, targets_of
@@ -26,6 +27,7 @@ from deploykit.sidecar import Part, Sidecar, read_sidecar, sidecar_path, told_la
 from deploykit.tensors import Signature, TensorSpec
 from tests.half_nets import normal
 from tests.refused_nets import REFUSED, Refused, written
+from tests.running import listing
 
 RTX_17 = Bindings(RTX, "tensorrt_rtx", "1.7")
 FULL_10, FULL_11 = (Bindings(TENSORRT, "tensorrt", one) for one in ("10.0", "11.4"))
@@ -38,6 +40,7 @@ ADA, HOPPER = (Devices("13.0", (Device("GPU", one, 1 << 34),), "") for one in ("
     [
         (Options(timing_cache=Path("cache")), RTX_17, "--timing-cache"),
         (Options(hardware_compatible=True), RTX_17, "--hardware-compatible"),
+        (Options(sparse=True), RTX_17, "--sparse"),
         (Options(targets=("sm89", "sm90")), RTX_17, "sm90"),
         (Options(targets=("sm88",)), RTX_17, "did you mean 'sm89'"),
         (Options(targets=("sm89",)), FULL_10, "--for sm89"),
@@ -55,8 +58,10 @@ def test_what_a_tensorrt_lacks_is_refused_by_name(options: Options, found: Bindi
 
 
 def test_what_each_has_is_taken(tmp_path: Path) -> None:
-    Options(targets=targets_of("SM89, 12.0,sm_86,sm89"), workspace="2GB", level=5, sparse=True).check(RTX_17)
-    Options(timing_cache=tmp_path / "cache", hardware_compatible=True, version_compatible=True, level=0).check(FULL_10)
+    Options(targets=targets_of("SM89, 12.0,sm_86,sm89"), workspace="2GB", level=5).check(RTX_17)
+    Options(timing_cache=tmp_path / "cache", hardware_compatible=True, version_compatible=True, sparse=True).check(
+        FULL_10
+    )
     assert targets_of("SM89, 12.0,sm_86,sm89") == ("sm89", "sm120", "sm86")
     assert Options(workspace="2GiB").workspace_bytes == 2 << 30
 
@@ -68,6 +73,16 @@ def test_a_backend_that_is_not_there_or_can_not_build_is_said() -> None:
         chosen(TENSORRT, NONE)
     assert TENSORRT in str(missing.value)
     assert chosen("auto", NONE).kind == RTX
+
+
+def test_a_timing_cache_takes_the_place_of_the_old_one_in_one_step(tmp_path: Path) -> None:
+    new, place = tmp_path / "stage" / "timing.cache", tmp_path / "kept"
+    new.parent.mkdir()
+    for content in (b"first", b"second"):
+        new.write_bytes(content)
+        _replaced(new, place)
+        assert place.read_bytes() == content
+    assert listing(tmp_path) == {"stage", "kept"}
 
 
 def specs(*texts: str) -> tuple[TensorSpec, ...]:

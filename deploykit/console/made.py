@@ -64,7 +64,7 @@ def show_engine(made: "Built") -> None:
     targets = ", ".join(known.targets) or "no device by name"
     facts([("model", str(made.model)), *(("pass", line) for line in made.did)])
     facts([("built", f"with {versions}, for {targets}"), *(("profile", line) for line in made.profiles)])
-    facts([*(("layers", line) for line in made.layers), *(("warning", line) for line in made.warnings)])
+    facts([*(("layers", line) for line in made.layers), *(("note", line) for line in made.warnings)])
     if made.verdict is not None:
         show_verdict(made.verdict)
     else:

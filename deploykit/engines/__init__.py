@@ -22,10 +22,10 @@ from deploykit.engines.lint import lint
 from deploykit.engines.options import Options, chosen
 from deploykit.engines.profiles import Profiles, profiles_of
 from deploykit.engines.refusing import failed, listed, parsed
-from deploykit.errors import NotEquivalent, UsageError
+from deploykit.errors import DeploykitError, NotEquivalent, UsageError
 from deploykit.nvidia import Bindings, Devices, devices
-from deploykit.sidecar import Part, Sidecar, sidecar_path, told_layers
-from deploykit.validation.demand import Bounds
+from deploykit.sidecar import Part, Sidecar, read_sidecar, sidecar_path, told_layers
+from deploykit.validation.demand import Bounds, Demand
 from deploykit.validation.verdict import Verdict
 
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -50,7 +50,7 @@ class Built:
     """What the passes did before it was built."""
     profiles: tuple[str, ...]
     warnings: tuple[str, ...]
-    """Of TensorRT."""
+    """Of TensorRT, and of what does less than it seems to."""
     peak_bytes: int
     """Largest resident memory of the process that built it."""
     seconds: dict[str, float]
@@ -164,6 +164,8 @@ class _Build:
         graph = Graph.read(self.source.onnx)
         if self.source.made:
             _lint(self.model, graph, self.asked)
+        else:
+            Demand.of(bounds, None, None).check(graph.precision)
         profiles = profiles_of(graph.signature.inputs, self.asked.shapes, self.source.golden)
         self.clock.lap("profiles")
         told, peak = self._built(graph, profiles)
@@ -281,6 +283,8 @@ class _Build:
         """Put all that was made in its place, the engine last; the timing cache has a place of its own."""
         if self.asked.timing_cache is not None and self._new_cache.exists():
             _replaced(self._new_cache, self.asked.timing_cache)
+        if not self.source.made:
+            _unlink_older(self.target)
         names = [self.source.golden.name, *self.source.made, sidecar_path(self.target).name, self.target.name]
         self.stage.commit(*names)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -297,6 +301,16 @@ def _proof(verdict: Verdict | None, why: str, there: Devices) -> dict[str, Any]:
         "why": f"equal on {verdict.samples} samples",
         "device": f"{device.name} ({device.target})",
     }
+
+
+def _unlink_older(target: Path) -> None:
+    """Remove the ONNX file that was made for an older engine of that name: its golden is about to be replaced."""
+    try:
+        older = read_sidecar(target).onnx.name if target.exists() else ""
+    except DeploykitError:  # what is there was not made by this
+        return
+    if older == f"{target.name}.onnx":
+        (target.parent / older).unlink(missing_ok=True)
 
 
 def _replaced(new: Path, place: Path) -> None:

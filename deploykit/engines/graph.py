@@ -70,8 +70,12 @@ class Graph:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, in the order of the file; those of functions at last."""
-        own = _nodes(self.proto.graph.node)
-        return (*own, *(node for one in self.proto.functions for node in _nodes(one.node)))
+        return (*self.own, *(node for one in self.proto.functions for node in _nodes(one.node)))
+
+    @cached_property
+    def own(self) -> tuple[Node, ...]:
+        """The nodes of the graph and its subgraphs: only there does a name stand for one tensor."""
+        return tuple(_nodes(self.proto.graph.node))
 
     @cached_property
     def functions(self) -> frozenset[tuple[str, str]]:

@@ -21,7 +21,7 @@ ABSENT = frozenset(
     | {"SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "Unique"}
 )
 """Operators of the standard that its parser does not have."""
-_RUNTIMES_OWN = frozenset(
+RUNTIMES_OWN = frozenset(
     {"Gelu", "GroupQueryAttention", "MatMulNBits", "MultiHeadAttention", "RotaryEmbedding"}
     | {"SimplifiedLayerNormalization"}
 )
@@ -97,7 +97,7 @@ def _operators(graph: Graph) -> Iterator[Refusal]:
                 _QUANTIZE if node.operator in _INTEGERS else "write that module with other operators, and convert again"
             )
             yield _refused(node, "TensorRT does not have this operator", fix)
-        elif node.domain not in _DOMAINS and not (node.domain == "com.microsoft" and node.operator in _RUNTIMES_OWN):
+        elif node.domain not in _DOMAINS and not (node.domain == "com.microsoft" and node.operator in RUNTIMES_OWN):
             # Its parser looks at the name alone: mine.Relu would become a Relu.
             why = f"it is of the domain {node.domain}, which TensorRT does not know"
             yield _refused(node, why, "give the file from before it was optimized for another runtime")
@@ -106,7 +106,7 @@ def _operators(graph: Graph) -> Iterator[Refusal]:
 def _quantizers(graph: Graph) -> Iterator[Refusal]:
     import onnx
 
-    for node in graph.nodes:
+    for node in graph.own:
         if node.operator not in ("QuantizeLinear", "DequantizeLinear") or node.domain not in _DOMAINS:
             continue
         zero = graph.tensors.get(node.inputs[2]) if len(node.inputs) > 2 else None  # noqa: PLR2004 - the third is the zero
@@ -133,7 +133,7 @@ def _mixed(graph: Graph, types: dict[str, str]) -> Iterator[Refusal]:
     import onnx
 
     opset = next((one.version for one in graph.proto.opset_import if one.domain in ("", "ai.onnx")), 1)
-    for node in graph.nodes:
+    for node in graph.own:
         if node.domain not in ("", "ai.onnx"):
             continue
         try:
@@ -162,7 +162,7 @@ def _narrow(graph: Graph, targets: Sequence[str], types: dict[str, str]) -> Iter
     """Find what some device of those asked for does not have."""
     old = [name for name in targets if name in ("sm75", "sm80", "sm86")]
     without = "leave {} out of --for"
-    for node in graph.nodes:
+    for node in graph.own:
         kinds = {types[name] for name in (*node.inputs, *node.outputs) if name in types}
         if "sm75" in targets and node.operator in _PRODUCTS and "float32" in kinds:
             yield _refused(node, "sm75 has no float32 product of matrices", f"{without.format('sm75')}, or give --fp16")

@@ -64,6 +64,12 @@ class Options:
             raise UsageError(f"there is no folder for {self.timing_cache}", fix="make it, or name another place")
         _ = self.workspace_bytes
 
+    def notes(self, found: Bindings) -> tuple[str, ...]:
+        """Say what does less here than it seems to."""
+        if found.kind == RTX and self.level is not None:
+            return (f"{found.kind} built the same engine at every level, wherever that was measured",)
+        return ()
+
 
 def _lacking(asked: Options, found: Bindings) -> Iterator[tuple[str, str, str]]:
     other = f"leave it out, or build with full TensorRT: --backend {TENSORRT}"
@@ -76,6 +82,8 @@ def _lacking(asked: Options, found: Bindings) -> Iterator[tuple[str, str, str]]:
         yield "--timing-cache", "it times nothing, and would ignore it", other
     if asked.hardware_compatible:
         yield "--hardware-compatible", "it would ignore it", f"--for {','.join(TARGETS[1:5])}, or leave it out"
+    if asked.sparse:
+        yield "--sparse", "it builds the same engine with and without, as measured", other
     for name in asked.targets:
         if name not in TARGETS:
             why = "the H100 and H200 need full TensorRT" if name == "sm90" else f"it builds for {', '.join(TARGETS)}"
