@@ -312,7 +312,6 @@ def test_calls_outside_of_the_profile_are_left_out_and_said(tmp_path: Path) -> N
     [
         ("Tactic Selection: no tactics to implement the operation within workspace limit.", "--workspace"),
         ("Cannot compile operation 'y' for Turing (SM75)", "--for"),
-        ("Unable to load library: libnvinfer_lean.so.1", "lean"),
         ("something new", "precision"),
     ],
 )

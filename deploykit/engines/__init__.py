@@ -9,11 +9,11 @@ import datetime as dt
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from deploykit import __version__, workspace
 from deploykit.artifact import Artifact, Format, Staging, sha256, staging
-from deploykit.backends.tensorrt import unfit
+from deploykit.backends.tensorrt import unfit, within
 from deploykit.child import Child, Step, silent
 from deploykit.clock import Clock
 from deploykit.engines.evidence import Asking, Source, prepared
@@ -24,10 +24,15 @@ from deploykit.engines.profiles import Profiles, profiles_of
 from deploykit.engines.refusing import failed, listed, parsed
 from deploykit.errors import DeploykitError, NotEquivalent, UsageError
 from deploykit.nvidia import Bindings, Devices, devices
-from deploykit.sidecar import Part, Sidecar, read_sidecar, sidecar_path, told_layers
+from deploykit.sidecar import Part, Sidecar, golden_of, read_sidecar, sidecar_path, told_layers
 from deploykit.validation.demand import Bounds, Demand
 from deploykit.validation.verdict import Verdict
 
+if TYPE_CHECKING:
+    from deploykit.timing import Timed
+
+_SECONDS = 2.0
+"""Of timing an engine that was proved."""
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators of which it is asked what they compute in."""
 
@@ -46,6 +51,8 @@ class Built:
     """None where it was not run."""
     unproved: str
     """Why it was not run; empty where it was."""
+    speed: "Timed | None"
+    """What a call takes on the device, with the copies there and back; None where it was not run."""
     did: tuple[str, ...]
     """What the passes did before it was built."""
     profiles: tuple[str, ...]
@@ -185,9 +192,10 @@ class _Build:
             sidecar,
             verdict,
             why,
+            self._timed(sidecar) if verdict is not None else None,
             did,
             said,
-            tuple(told["warnings"]),
+            (*self.asked.notes(self.found), *told["warnings"]),
             peak,
             laps,
             told["seconds"],
@@ -278,6 +286,14 @@ class _Build:
                 verdict=verdict,
             )
         return verdict, ""
+
+    def _timed(self, sidecar: Sidecar) -> "Timed":
+        """Time it on the first call of its golden that is within its profile."""
+        from deploykit.golden import Golden
+        from deploykit.timing import measure
+
+        calls = within(Golden.read(golden_of(self.target, sidecar)), sidecar).cases
+        return measure([self.target], calls[0].inputs, seconds=_SECONDS, step=self.step).rows[0]
 
     def _promoted(self, sidecar: Sidecar) -> tuple[Path, ...]:
         """Put all that was made in its place, the engine last; the timing cache has a place of its own."""

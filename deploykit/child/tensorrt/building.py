@@ -95,8 +95,7 @@ def _with_flags(trt: Any, config: Any, options: Mapping[str, Any]) -> None:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     if options["version_compatible"]:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        if hasattr(config, "num_compute_capabilities"):  # RTX has no lean runtime to put into the engine
-            config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # no code for the host in the file; RTX has none anyway
 
 
 def _with_cache(config: Any, place: str) -> Any:
