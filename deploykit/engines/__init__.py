@@ -63,7 +63,7 @@ class Built:
     seconds: dict[str, float]
     """lint, golden or precision, profiles, build (its process), proof and save."""
     building: dict[str, float]
-    """Of the build: parse, engine and write."""
+    """Of the build: parse, engine and write, and cpu, of all its threads."""
 
     @property
     def passed(self) -> bool:
@@ -198,7 +198,7 @@ class _Build:
             (*self.asked.notes(self.found), *told["warnings"]),
             peak,
             laps,
-            told["seconds"],
+            told["seconds"] | {"cpu": told["cpu_seconds"]},
         )
 
     @property

@@ -28,7 +28,7 @@ def build(trt: Any, onnx: str, target: str, options: Mapping[str, Any], say: Cal
         ``refused``, a list of what the parser does not take; or ``failed``, what the builder says; or what was built.
     """
     log = log_of(trt)
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     builder, network, parser = _parsed(trt, log, onnx)
     parsed = time.perf_counter()
     if parser.num_errors:
@@ -50,6 +50,7 @@ def build(trt: Any, onnx: str, target: str, options: Mapping[str, Any], say: Cal
     return {
         "version": trt.__version__,
         "seconds": {"parse": parsed - began, "engine": built - parsed, "write": time.perf_counter() - built},
+        "cpu_seconds": time.process_time() - spent,
         "precisions": precisions(log.layers, options["nodes"]),
         "warnings": log.of("warning"),
     }
