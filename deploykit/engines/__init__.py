@@ -6,7 +6,6 @@ can be validated later, and elsewhere.
 """
 
 import datetime as dt
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -20,11 +19,12 @@ from deploykit.engines.evidence import Asking, Source, prepared
 from deploykit.engines.graph import Graph
 from deploykit.engines.lint import lint
 from deploykit.engines.options import Options, chosen
+from deploykit.engines.placing import proof_of, replaced, unlink_older
 from deploykit.engines.profiles import Profiles, profiles_of
 from deploykit.engines.refusing import failed, listed, parsed
-from deploykit.errors import DeploykitError, NotEquivalent, UsageError
+from deploykit.errors import NotEquivalent, UsageError
 from deploykit.nvidia import Bindings, Devices, devices
-from deploykit.sidecar import Part, Sidecar, golden_of, read_sidecar, sidecar_path, told_layers
+from deploykit.sidecar import Part, Sidecar, golden_of, sidecar_path, told_layers
 from deploykit.validation.demand import Bounds, Demand
 from deploykit.validation.verdict import Verdict
 
@@ -179,7 +179,7 @@ class _Build:
         self.clock.lap("build")
         sidecar = self._sidecar(graph, profiles, told)
         verdict, why = self._proved(sidecar, bounds)
-        sidecar = replace(sidecar, proof=_proof(verdict, why, self.there))
+        sidecar = replace(sidecar, proof=proof_of(verdict, why, self.there))
         sidecar.write(sidecar_path(self._engine))
         self.clock.lap("proof")
         files = self._promoted(sidecar)
@@ -298,39 +298,11 @@ class _Build:
     def _promoted(self, sidecar: Sidecar) -> tuple[Path, ...]:
         """Put all that was made in its place, the engine last; the timing cache has a place of its own."""
         if self.asked.timing_cache is not None and self._new_cache.exists():
-            _replaced(self._new_cache, self.asked.timing_cache)
+            replaced(self._new_cache, self.asked.timing_cache)
         if not self.source.made:
-            _unlink_older(self.target)
+            unlink_older(self.target)
         names = [self.source.golden.name, *self.source.made, sidecar_path(self.target).name, self.target.name]
         self.stage.commit(*names)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         workspace.write(workspace.Entry(str(self.target), sidecar.engine.sha256, "build", str(self.model), now))
         return tuple(self.target.parent / name for name in reversed(names))
-
-
-def _proof(verdict: Verdict | None, why: str, there: Devices) -> dict[str, Any]:
-    if verdict is None:
-        return {"state": "unproved", "why": why}
-    device = there.found[0]
-    return {
-        "state": "proved",
-        "why": f"equal on {verdict.samples} samples",
-        "device": f"{device.name} ({device.target})",
-    }
-
-
-def _unlink_older(target: Path) -> None:
-    """Remove the ONNX file that was made for an older engine of that name: its golden is about to be replaced."""
-    try:
-        older = read_sidecar(target).onnx.name if target.exists() else ""
-    except DeploykitError:  # what is there was not made by this
-        return
-    if older == f"{target.name}.onnx":
-        (target.parent / older).unlink(missing_ok=True)
-
-
-def _replaced(new: Path, place: Path) -> None:
-    """Put a timing cache in its place in one step, so that no build reads half of one."""
-    with staging(place.parent) as stage:
-        shutil.copyfile(new, stage.folder / place.name)
-        stage.commit(place.name)
