@@ -52,6 +52,7 @@ def _compared(case: str, folder: Path, rounds: int) -> dict[str, Any]:
     made = {
         "name": case,
         "build": statistics.median(ours["build"] / bare["build"] for ours, bare in pairs),
+        "cpu": statistics.median(ours["cpu"] / bare["cpu"] for ours, bare in pairs),
         "wall": statistics.median(ours["wall"] / bare["wall"] for ours, bare in pairs),
         "seconds": [statistics.median(pair[side]["build"] for pair in pairs) for side in (0, 1)],
         "walls": [statistics.median(pair[side]["wall"] for pair in pairs) for side in (0, 1)],
@@ -78,7 +79,8 @@ def _figures(watched: Watched, seconds: dict[str, float]) -> dict[str, float]:
     """Give the seconds of the build, those of the whole, and bytes: of the first process, and of all."""
     first = next(iter(watched.high_water.values()))
     return {
-        "build": sum(seconds.values()),
+        "build": seconds["parse"] + seconds["engine"] + seconds["write"],
+        "cpu": seconds["cpu"],
         "wall": watched.seconds,
         "parent": first,
         "peak": watched.peak,
@@ -88,12 +90,12 @@ def _figures(watched: Watched, seconds: dict[str, float]) -> dict[str, float]:
 
 def _table(found: list[dict[str, Any]]) -> str:
     lines = [
-        "| net | build, ours / bare | s | whole command | s | parent MB | others' CPU |",
-        "|---|---|---|---|---|---|---|",
+        "| net | build, ours / bare | its CPU | s | whole command | s | parent MB | others' CPU |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
         seconds, walls = ("{:.2f}, {:.2f}".format(*one[key]) for key in ("seconds", "walls"))
-        cells = (one["name"], f"{one['build']:.2f}", seconds, f"{one['wall']:.2f}", walls)
+        cells = (one["name"], f"{one['build']:.2f}", f"{one['cpu']:.2f}", seconds, f"{one['wall']:.2f}", walls)
         lines.append("| " + " | ".join((*cells, f"{one['parent'] / 1e6:.0f}", f"{one['others']:.0%}")) + " |")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from deploykit.child import Child
 from deploykit.engines.lint import ABSENT, RUNTIMES_OWN
 from deploykit.engines.options import Options
 from deploykit.engines.refusing import failed
-from deploykit.errors import ModelError
+from deploykit.errors import ModelError, UsageError
 from deploykit.sidecar import read_sidecar, sidecar_path
 from tests.conftest import Once
 from tests.engine_nets import resnet50
@@ -233,6 +233,11 @@ def test_an_input_that_holds_a_shape_is_said(tmp_path: Path) -> None:
     error = failed(tmp_path / "net.onnx", told["failed"])
     assert "the input 's' holds a shape" in error.details[0]
     assert "fixed" in error.fix[0]
+
+
+def test_what_is_no_precision_of_tensorrt_is_refused(here: Path) -> None:
+    with pytest.raises(UsageError, match="dynamic"):
+        api.build(here / "digits.onnx", here / "digits.engine", to="dynamic")
 
 
 def test_a_model_without_a_golden_is_its_own_source(tmp_path: Path) -> None:

@@ -70,7 +70,10 @@ def show_engine(made: "Built") -> None:
     facts([*(("layers", line) for line in made.layers), *(("note", line) for line in made.warnings)])
     if made.verdict is not None:
         show_verdict(made.verdict)
-    else:
+    if made.speed is not None:
+        rate_ = f"{rate(made.speed.samples_per_second)} samples/s"
+        facts([("speed", f"{number(made.speed.p50_ms)} ms a call, with its copies, {rate_}")])
+    if made.unproved:
         terminal().print(f"[bold yellow]UNPROVED[/]: built, not run: {escaped(made.unproved)}", soft_wrap=True)
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
     facts([("wrote", ", ".join(f"{file} ({size(file.stat().st_size)})" for file in made.files)), ("time", spent)])

@@ -6,28 +6,33 @@ can be validated later, and elsewhere.
 """
 
 import datetime as dt
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from deploykit import __version__, workspace
 from deploykit.artifact import Artifact, Format, Staging, sha256, staging
-from deploykit.backends.tensorrt import unfit
+from deploykit.backends.tensorrt import unfit, within
 from deploykit.child import Child, Step, silent
 from deploykit.clock import Clock
 from deploykit.engines.evidence import Asking, Source, prepared
 from deploykit.engines.graph import Graph
 from deploykit.engines.lint import lint
 from deploykit.engines.options import Options, chosen
+from deploykit.engines.placing import proof_of, replaced, unlink_older
 from deploykit.engines.profiles import Profiles, profiles_of
 from deploykit.engines.refusing import failed, listed, parsed
-from deploykit.errors import DeploykitError, NotEquivalent, UsageError
+from deploykit.errors import NotEquivalent, UsageError
 from deploykit.nvidia import Bindings, Devices, devices
-from deploykit.sidecar import Part, Sidecar, read_sidecar, sidecar_path, told_layers
+from deploykit.sidecar import Part, Sidecar, golden_of, sidecar_path, told_layers
 from deploykit.validation.demand import Bounds, Demand
 from deploykit.validation.verdict import Verdict
 
+if TYPE_CHECKING:
+    from deploykit.timing import Timed
+
+_SECONDS = 2.0
+"""Of timing an engine that was proved."""
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators of which it is asked what they compute in."""
 
@@ -46,6 +51,8 @@ class Built:
     """None where it was not run."""
     unproved: str
     """Why it was not run; empty where it was."""
+    speed: "Timed | None"
+    """What a call takes on the device, with the copies there and back; None where it was not run."""
     did: tuple[str, ...]
     """What the passes did before it was built."""
     profiles: tuple[str, ...]
@@ -56,7 +63,7 @@ class Built:
     seconds: dict[str, float]
     """lint, golden or precision, profiles, build (its process), proof and save."""
     building: dict[str, float]
-    """Of the build: parse, engine and write."""
+    """Of the build: parse, engine and write, and cpu, of all its threads."""
 
     @property
     def passed(self) -> bool:
@@ -172,7 +179,7 @@ class _Build:
         self.clock.lap("build")
         sidecar = self._sidecar(graph, profiles, told)
         verdict, why = self._proved(sidecar, bounds)
-        sidecar = replace(sidecar, proof=_proof(verdict, why, self.there))
+        sidecar = replace(sidecar, proof=proof_of(verdict, why, self.there))
         sidecar.write(sidecar_path(self._engine))
         self.clock.lap("proof")
         files = self._promoted(sidecar)
@@ -185,12 +192,13 @@ class _Build:
             sidecar,
             verdict,
             why,
+            self._timed(sidecar) if verdict is not None else None,
             did,
             said,
-            tuple(told["warnings"]),
+            (*self.asked.notes(self.found), *told["warnings"]),
             peak,
             laps,
-            told["seconds"],
+            told["seconds"] | {"cpu": told["cpu_seconds"]},
         )
 
     @property
@@ -279,42 +287,22 @@ class _Build:
             )
         return verdict, ""
 
+    def _timed(self, sidecar: Sidecar) -> "Timed":
+        """Time it on the first call of its golden that is within its profile."""
+        from deploykit.golden import Golden
+        from deploykit.timing import measure
+
+        calls = within(Golden.read(golden_of(self.target, sidecar)), sidecar).cases
+        return measure([self.target], calls[0].inputs, seconds=_SECONDS, step=self.step).rows[0]
+
     def _promoted(self, sidecar: Sidecar) -> tuple[Path, ...]:
         """Put all that was made in its place, the engine last; the timing cache has a place of its own."""
         if self.asked.timing_cache is not None and self._new_cache.exists():
-            _replaced(self._new_cache, self.asked.timing_cache)
+            replaced(self._new_cache, self.asked.timing_cache)
         if not self.source.made:
-            _unlink_older(self.target)
+            unlink_older(self.target)
         names = [self.source.golden.name, *self.source.made, sidecar_path(self.target).name, self.target.name]
         self.stage.commit(*names)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         workspace.write(workspace.Entry(str(self.target), sidecar.engine.sha256, "build", str(self.model), now))
         return tuple(self.target.parent / name for name in reversed(names))
-
-
-def _proof(verdict: Verdict | None, why: str, there: Devices) -> dict[str, Any]:
-    if verdict is None:
-        return {"state": "unproved", "why": why}
-    device = there.found[0]
-    return {
-        "state": "proved",
-        "why": f"equal on {verdict.samples} samples",
-        "device": f"{device.name} ({device.target})",
-    }
-
-
-def _unlink_older(target: Path) -> None:
-    """Remove the ONNX file that was made for an older engine of that name: its golden is about to be replaced."""
-    try:
-        older = read_sidecar(target).onnx.name if target.exists() else ""
-    except DeploykitError:  # what is there was not made by this
-        return
-    if older == f"{target.name}.onnx":
-        (target.parent / older).unlink(missing_ok=True)
-
-
-def _replaced(new: Path, place: Path) -> None:
-    """Put a timing cache in its place in one step, so that no build reads half of one."""
-    with staging(place.parent) as stage:
-        shutil.copyfile(new, stage.folder / place.name)
-        stage.commit(place.name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from deploykit.artifact import Artifact
 from deploykit.child import Step
 from deploykit.errors import NotEquivalent, UsageError
+from deploykit.plugin import name_of
 from deploykit.validation.demand import Bounds
 
 if TYPE_CHECKING:
@@ -43,11 +44,8 @@ class Asking:
                         fix="--int8, --fp16 or --bf16, or leave it out",
                     )
             return
-        if (
-            self.chosen.precision not in ("float16", "bfloat16", "int8")
-            or "dynamic" in type(self.chosen).__name__.lower()
-        ):
-            raise UsageError("engines are built in float16, bfloat16 or int8", fix="--fp16, --bf16 or --int8")
+        if name_of(self.chosen) not in ("fp16", "bf16", "int8"):
+            raise UsageError(f"no engine is built by {name_of(self.chosen)}", fix="--fp16, --bf16 or --int8")
         self.chosen.check(made_up=self.data is None)
 
     @property

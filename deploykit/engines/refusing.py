@@ -24,11 +24,6 @@ _KNOWN = (
         "leave it out of --for, or give --fp16 or --int8",
     ),
     (
-        r"libnvinfer_lean",
-        "the lean runtime, which --version-compatible puts into the engine, is not installed",
-        "pip install tensorrt_lean, or leave it out",
-    ),
-    (
         r"holds a shape",
         "the size of a tensor must not depend on the values of an input",
         "export the model with that shape fixed",

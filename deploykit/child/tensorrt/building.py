@@ -28,7 +28,7 @@ def build(trt: Any, onnx: str, target: str, options: Mapping[str, Any], say: Cal
         ``refused``, a list of what the parser does not take; or ``failed``, what the builder says; or what was built.
     """
     log = log_of(trt)
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     builder, network, parser = _parsed(trt, log, onnx)
     parsed = time.perf_counter()
     if parser.num_errors:
@@ -50,6 +50,7 @@ def build(trt: Any, onnx: str, target: str, options: Mapping[str, Any], say: Cal
     return {
         "version": trt.__version__,
         "seconds": {"parse": parsed - began, "engine": built - parsed, "write": time.perf_counter() - built},
+        "cpu_seconds": time.process_time() - spent,
         "precisions": precisions(log.layers, options["nodes"]),
         "warnings": log.of("warning"),
     }
@@ -95,8 +96,7 @@ def _with_flags(trt: Any, config: Any, options: Mapping[str, Any]) -> None:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     if options["version_compatible"]:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        if hasattr(config, "num_compute_capabilities"):  # RTX has no lean runtime to put into the engine
-            config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # no code for the host in the file; RTX has none anyway
 
 
 def _with_cache(config: Any, place: str) -> Any:

@@ -1,10 +1,17 @@
 """The few calls of the CUDA driver that running an engine takes, through ctypes: no package is needed for them."""
 
 import ctypes
+from functools import cache
 from typing import Any
 
 from deploykit.errors import ModelError
 from deploykit.tensors import Array
+
+
+@cache
+def device() -> "Cuda":
+    """Open the first device, once in a process."""
+    return Cuda()
 
 
 class Cuda:
@@ -22,7 +29,8 @@ class Cuda:
         self._call("cuDeviceGet", ctypes.byref(device), 0)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         self._call("cuCtxSetCurrent", self._context)
-        self._call("cuStreamCreate", ctypes.byref(self.stream), 1)  # CU_STREAM_NON_BLOCKING
+        # A stream that waits for the copies, which may still be under way when their call returns.
+        self._call("cuStreamCreate", ctypes.byref(self.stream), 0)
 
     def allocate(self, size: int) -> int:
         """Give the address of some bytes of the device."""
@@ -35,7 +43,7 @@ class Cuda:
         self._call("cuMemFree_v2", ctypes.c_uint64(place))
 
     def put(self, place: int, array: Array) -> None:
-        """Copy an array, contiguous, to the device; it is there when this returns."""
+        """Copy an array, contiguous, to the device, before anything that the stream does later."""
         self._copy("cuMemcpyHtoD_v2", ctypes.c_uint64(place), ctypes.c_void_p(array.ctypes.data), array)
 
     def get(self, array: Array, place: int) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from deploykit.child.tensorrt.cuda import Cuda
+from deploykit.child.tensorrt.cuda import device
 from deploykit.child.tensorrt.watching import log_of
 from deploykit.errors import ModelError
 from deploykit.tensors import Array, Tensors
@@ -21,26 +21,26 @@ class Engine:
         Raises:
             ModelError: it is for another device or another version, or damaged.
         """
-        self._trt, self._cuda, self._log = trt, Cuda(), log_of(trt)
+        self.trt, self.cuda, self.log = trt, device(), log_of(trt)
         if hasattr(trt, "init_libnvinfer_plugins"):
-            trt.init_libnvinfer_plugins(self._log, "")
-        self._runtime = trt.Runtime(self._log)
-        self._engine = self._runtime.deserialize_cuda_engine(Path(path).read_bytes())
-        self._context = self._engine and self._engine.create_execution_context()
-        if self._context is None:
+            trt.init_libnvinfer_plugins(self.log, "")
+        self._runtime = trt.Runtime(self.log)
+        self.engine = self._runtime.deserialize_cuda_engine(Path(path).read_bytes())
+        self.context = self.engine and self.engine.create_execution_context()
+        if self.context is None:
             raise ModelError(
                 f"{trt.__name__} {trt.__version__} does not load {Path(path).name} on this device",
                 fix="build it here again: deploykit build model.onnx",
-                details=self._log.of("error")[:5],
+                details=self.log.of("error")[:5],
             )
-        names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
-        inputs = {name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+        names = [self.engine.get_tensor_name(number) for number in range(self.engine.num_io_tensors)]
+        inputs = {name for name in names if self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         self.inputs = tuple(name for name in names if name in inputs)
         self.outputs = tuple(name for name in names if name not in inputs)
 
     def layers(self) -> str:
         """Give what TensorRT's inspector tells of the layers, as JSON."""
-        text: str = self._engine.create_engine_inspector().get_engine_information(self._trt.LayerInformationFormat.JSON)
+        text: str = self.engine.create_engine_inspector().get_engine_information(self.trt.LayerInformationFormat.JSON)
         return text
 
     def run(self, tensors: Mapping[str, Array]) -> Tensors:
@@ -49,8 +49,7 @@ class Engine:
         Raises:
             ModelError: the inputs do not fit, or the device fails.
         """
-        with _Bound(self, tensors) as bound:
-            return bound.run()
+        return _Bound(self, tensors).run()
 
     def prepared(self, tensors: Mapping[str, Array]) -> Callable[[], Tensors]:
         """Make room for one call, and give what runs it again, with the copies to the device and back."""
@@ -62,21 +61,19 @@ class _Bound:
 
     def __init__(self, engine: Engine, tensors: Mapping[str, Array]) -> None:
         self._own, self._places = engine, dict[str, int]()
-        self._inputs = {name: np.ascontiguousarray(tensors[name]) for name in engine.inputs}
+        self._inputs = {name: np.asarray(tensors[name], order="C") for name in engine.inputs}
         self._outputs = self._sized()
         for name, array in (self._inputs | self._outputs).items():
-            self._places[name] = engine._cuda.allocate(array.nbytes)  # noqa: SLF001 - both are one thing
-            engine._context.set_tensor_address(name, self._places[name])  # noqa: SLF001
+            self._places[name] = engine.cuda.allocate(array.nbytes)
+            engine.context.set_tensor_address(name, self._places[name])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __del__(self) -> None:
+        """Give the memory back."""
         for place in self._places.values():
-            self._own._cuda.free(place)  # noqa: SLF001
+            self._own.cuda.free(place)
 
     def _sized(self) -> Tensors:
-        context, engine, trt = self._own._context, self._own._engine, self._own._trt  # noqa: SLF001
+        context, engine, trt = self._own.context, self._own.engine, self._own.trt
         for name, array in self._inputs.items():
             wanted = _dtype(trt, engine.get_tensor_dtype(name), name)
             if array.dtype != wanted:
@@ -92,7 +89,7 @@ class _Bound:
         return made
 
     def run(self) -> Tensors:
-        cuda, context, log = self._own._cuda, self._own._context, self._own._log  # noqa: SLF001
+        cuda, context, log = self._own.cuda, self._own.context, self._own.log
         for name, array in self._inputs.items():
             cuda.put(self._places[name], array)
         if not context.execute_async_v3(cuda.stream.value):

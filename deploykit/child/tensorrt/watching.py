@@ -1,10 +1,13 @@
 """What a builder says: its log, its refusals, and how far it is. TensorRT takes one logger in a process."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from deploykit.child.tensorrt.layers import BEGINNING
 
+_PAUSE = 0.1
+"""Seconds between two words on how far it is: whoever hears them takes the core for that long."""
 _KEPT = 200
 """Messages of errors and warnings that are kept."""
 
@@ -34,13 +37,13 @@ def log_of(trt: Any) -> Any:
 
 
 def monitor_of(trt: Any, say: Callable[[str], None]) -> Any:
-    """Make a progress monitor that says how much of the work is done, each percent once."""
+    """Make a progress monitor that says now and then how much of the work is done."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             super().__init__()
             self._phases: dict[str, tuple[str | None, int, int]] = {}
-            self._last = -1
+            self._last, self._told = -1, -_PAUSE
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             self._phases[name] = (parent, 0, max(steps, 1))
@@ -57,8 +60,9 @@ def monitor_of(trt: Any, say: Callable[[str], None]) -> Any:
 
         def _tell(self, name: str) -> None:
             done = round(100 * share(self._phases))
-            if done > self._last:
-                self._last = done
+            now = time.monotonic()
+            if done > self._last and now - self._told >= _PAUSE:
+                self._last, self._told = done, now
                 say(f"building {bar(done)} {done:3d}% {name}")
 
     return Monitor()
