@@ -13,6 +13,7 @@ LAYERS = (
     ("console",),
     ("benchmarking", "conversion", "optimization", "inspection", "examination", "listing", "reporting", "sealing"),
     ("exporters", "passes"),
+    ("pruning",),
     ("halving", "quantization", "rewrites"),
     ("timing", "validation"),
     ("backends", "metrics"),
