@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploykit.listing import plugins
     from deploykit.optimization import Optimization, optimize
     from deploykit.optimization.calibration import calibrate
+    from deploykit.optimization.pruning import prune
     from deploykit.optimization.quantizing import quantize
     from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
@@ -43,6 +44,7 @@ __all__ = [
     "inspect",
     "optimize",
     "plugins",
+    "prune",
     "quantize",
     "seal",
     "validate",
@@ -65,6 +67,7 @@ _PLACES = {
     "inspect": ("deploykit.inspection", "inspect"),
     "optimize": ("deploykit.optimization", "optimize"),
     "plugins": ("deploykit.listing", "plugins"),
+    "prune": ("deploykit.optimization.pruning", "prune"),
     "quantize": ("deploykit.optimization.quantizing", "quantize"),
     "seal": ("deploykit.sealing", "seal"),
     "validate": ("deploykit.validation", "validate"),

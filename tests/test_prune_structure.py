@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploykit.pruning.cut import cut, removal
+from deploykit.pruning.cut import Removal, cut
 from deploykit.pruning.groups import Grouping, find_groups
 from deploykit.tensors import Array
 from tests.prune_graphs import BLOCKS, HEADS, SIZE, Block, chained, residual
@@ -32,21 +32,21 @@ def read(proto: Any) -> Any:
     return onnx_ir.from_proto(proto)
 
 
-def chosen(found: Grouping, share: float, seed: int) -> dict[Any, Array]:
+def chosen(found: Grouping, share: float, seed: int) -> Removal:
     """Choose units of every group by lot, but not all."""
     rng = np.random.default_rng(seed)
     gone = [rng.permutation(group.size)[: min(int(share * group.size), group.size - 1)] for group in found.groups]
-    return removal(zip(found.groups, gone, strict=True), found.sizes)
+    return Removal.of(found, gone)
 
 
-def silenced(proto: Any, stays: dict[Any, Array]) -> Array:
+def silenced(proto: Any, removal: Removal) -> Array:
     """Run the source with everything that has to do with a removed channel set to zero in its weights."""
     import onnx_ir
 
     model = read(proto)
-    names = {(value.name, at): kept for (value, at), kept in stays.items() if value.is_initializer()}
-    for (name, at), kept in names.items():
-        value = model.graph.initializers[name]
+    weights = model.graph.initializers
+    for (name, at), kept in ((one, kept) for one, kept in removal.stays.items() if one[0] in weights):
+        value = weights[name]
         array = value.const_value.numpy().copy()
         if array.dtype == np.float32:
             lost = np.setdiff1d(np.arange(array.shape[at]), kept)
@@ -68,9 +68,9 @@ def test_a_cut_graph_answers_as_the_source_with_those_channels_silenced(
     proto = chained(blocks, head, seed=seed)
     model = read(proto)
     found = find_groups(model)
-    stays = chosen(found, share, seed)
-    expected = silenced(proto, stays)
-    cut(model, stays, found.sizes)
+    removal = chosen(found, share, seed)
+    expected = silenced(proto, removal)
+    cut(model, removal)
     got = answer(model)
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= 2e-5 * max(np.abs(expected).max(), 1e-3)
@@ -82,7 +82,7 @@ def test_the_channels_of_every_block_are_found(block: Block) -> None:
     found = find_groups(model)
     inner = [value for (value, _), why in found.kept.items() if not value.is_initializer() and "output" in why]
     before = sum(value.const_value.size for value in model.graph.initializers.values())
-    cut(model, chosen(found, 0.5, 0), found.sizes)
+    cut(model, chosen(found, 0.5, 0))
     after = sum(value.const_value.size for value in model.graph.initializers.values())
     assert len(inner) >= 1
     assert after < 0.75 * before

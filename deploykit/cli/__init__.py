@@ -14,6 +14,7 @@ from deploykit.cli import (
     inspect,
     listing,
     optimize,
+    prune,
     quantize,
     seal,
     validate,
@@ -45,6 +46,7 @@ app.command("convert")(convert.command)
 app.command("optimize")(optimize.command)
 app.command("calibrate")(calibrate.command)
 app.command("quantize")(quantize.command)
+app.command("prune")(prune.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)
 app.command("seal")(seal.command)

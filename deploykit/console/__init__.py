@@ -5,6 +5,7 @@ from deploykit.console.made import (
     show_calibration,
     show_conversion,
     show_optimization,
+    show_pruning,
     show_seal,
     show_verification,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "show_inspection",
     "show_optimization",
     "show_plugins",
+    "show_pruning",
     "show_seal",
     "show_verdict",
     "show_verification",

@@ -24,7 +24,6 @@ from deploykit.plugin import name_of
 from deploykit.promotion import output_path
 from deploykit.timing import Comparison
 from deploykit.validation import FLOOR_SAMPLES, Demand
-from deploykit.validation.demand import LOSSY
 from deploykit.validation.evidence import SAMPLES, Size, golden_path
 from deploykit.validation.verdict import Verdict
 
@@ -91,7 +90,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
         wanted = Size(stage.folder / "evidence", samples or SAMPLES, seed, FLOOR_SAMPLES)
         evidence = evidence_of(source, asked, wanted, demand or Demand(), step)
         clock.lap("golden")
-        run = Chain(source, target, stage, evidence, clock, step, lossy=before.precision in LOSSY)
+        run = Chain(source, target, stage, evidence, clock, step, lossy=before.lossy)
         path, stages = source.path, list[Stage]()
         for number, one in enumerate(chain):
             path, done = run.applied(one, path, stage.folder / str(number))
@@ -126,20 +125,20 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Dem
         )
     check_options(asked, source)
     before = measured(source.path, load(source.path))
-    precision = before.precision
+    precision, pruned = before.precision, before.pruned
     for one in passes:
         if precision not in one.accepts:
             raise UsageError(
                 f"{name_of(one)} takes a model in {' or '.join(sorted(one.accepts))}, and this one is in {precision}",
                 fix="name the model from before that was done to it",
-                details=[str(source.path)],
+                details=[str(source.path), *([one.first] if one.first else [])],
             )
         one.check(made_up=asked.data is None)
-        precision = one.precision or precision
+        precision, pruned = one.precision or precision, pruned or (one.lossy and one.precision is None)
     if keep_slower and not any(one.hastens for one in passes):
         raise UsageError("--keep-slower is for what is meant to be faster on this machine", fix="leave it out")
     if demand.labels is not None and asked.data is None:
         raise UsageError("--labels are those of the samples of --data", fix="--data val.npz --labels val.npz:y")
     if demand != Demand():
-        demand.check(precision)
+        demand.check("pruned" if pruned else precision)
     return before

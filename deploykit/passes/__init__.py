@@ -71,6 +71,8 @@ class Pass(ABC):
     """The precisions, as ``onnx_io.precision_of`` names them, of the files that it takes."""
     lossy: ClassVar[bool] = False
     """Whether what it makes is judged by what it lost, and so by the user's samples where there are any."""
+    first: ClassVar[str] = ""
+    """Why it comes before what changes the precision, where someone might have it the other way round."""
     suffix: ClassVar[str]
     """What the file it makes is called after, where the user names none: ``model.SUFFIX.onnx``."""
     precision: ClassVar[str | None] = None

@@ -14,7 +14,7 @@ from deploykit.tensors import Array
 Model = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Units that can go, each by itself."""
 

@@ -13,7 +13,7 @@ from deploykit.validation.compare import Rules
 from deploykit.validation.fixed import Tolerances
 from deploykit.validation.loss import Loss
 
-LOSSY = ("int8", "int4")
+LOSSY = ("int8", "int4", "pruned")
 """Precisions of what is another model on purpose."""
 _HALVES = ("float16", "bfloat16")
 
