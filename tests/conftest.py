@@ -85,7 +85,8 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the timing of what is meant to be faster: these nets are so small that they are not."""
     from deploykit.passes.dynamic import Dynamic
     from deploykit.passes.int8 import Int8
+    from deploykit.passes.prune import Prune
     from deploykit.passes.weight_only import WeightOnly
 
-    for kind in (Int8, Dynamic, WeightOnly):
+    for kind in (Int8, Dynamic, WeightOnly, Prune):
         monkeypatch.setattr(kind, "hastens", False)

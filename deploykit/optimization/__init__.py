@@ -89,6 +89,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     with staging(target.parent) as stage:
         wanted = Size(stage.folder / "evidence", samples or SAMPLES, seed, FLOOR_SAMPLES)
         evidence = evidence_of(source, asked, wanted, demand or Demand(), step)
+        evidence = evidence.parted() if any(one.fits for one in chain) else evidence
         clock.lap("golden")
         run = Chain(source, target, stage, evidence, clock, step, lossy=before.lossy)
         path, stages = source.path, list[Stage]()
@@ -97,7 +98,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
             stages.append(done)
         speed = None
         if any(one.hastens for one in chain):
-            speed = compared(source.path, path, target, evidence.calls(), step)
+            speed = compared(source.path, path, target, evidence.judging(), step)
             clock.lap("timing")
             if not (keep_slower or is_faster(speed)):
                 raise refusal(speed, stages)

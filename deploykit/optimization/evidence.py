@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import Self
 
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import UsageError
-from deploykit.golden import Golden
+from deploykit.golden import Golden, rows
 from deploykit.tensors import Array
 from deploykit.validation import Demand, prove
 from deploykit.validation.evidence import Size, find_golden, make_golden
@@ -32,6 +33,8 @@ class Evidence:
     """What the verdict calls the source."""
     demand: Demand
     """What is asked of a result in fewer bits."""
+    fitting: Golden | None = None
+    """Those of the user's samples that a pass may fit weights to: it is not judged by them."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -41,8 +44,33 @@ class Evidence:
         return (f"{self.source} was not made by deploykit: it is itself the source that the result is held to",)
 
     def calls(self) -> Iterator[Mapping[str, Array]]:
-        """Give the inputs of every call, the user's where there are any."""
+        """Give the inputs of every call that passes may look at, the user's where there are any."""
+        return (case.inputs for case in (self.fitting or self.data or self.golden).cases)
+
+    def judging(self) -> Iterator[Mapping[str, Array]]:
+        """Give the inputs that results are judged by."""
         return (case.inputs for case in (self.data or self.golden).cases)
+
+    def parted(self) -> Self:
+        """Have a part of the user's samples to fit weights to, and be judged by the others, half and half.
+
+        Raises:
+            UsageError: there are too few.
+        """
+        if self.data is None:
+            return self
+        # Samples often come class by class, so that the halves alternate; and as the sizes of calls repeat, so do they.
+        ours = [at for at in range(len(self.data.cases)) if (at + at // _CYCLE) % 2 == 0]
+        theirs = [at for at in range(len(self.data.cases)) if at not in ours]
+        if not theirs:
+            raise UsageError(
+                "weights are fitted to one half of the samples and judged by the other, and there is one call of them",
+                fix="give more samples: --data FILE",
+            )
+        ends = [0, *accumulate(rows(case.inputs) for case in self.data.cases)]
+        numbers = tuple(number for at in ours for number in range(ends[at], ends[at + 1]))
+        judged, fitting = (replace(self.data, cases=[self.data.cases[at] for at in half]) for half in (ours, theirs))
+        return replace(self, data=judged, fitting=fitting, demand=replace(self.demand, judged=numbers))
 
     def judge(self, path: Path, target: Path, *, lossy: bool, fewer: bool) -> Verdict:
         """Judge a file by the source's own answers, and by those to the user's samples where there are any.
@@ -73,6 +101,8 @@ class Evidence:
             shutil.copyfile(self.path, place)
 
 
+_CYCLE = 6
+"""After so many calls their sizes repeat."""
 _KEPT = 64 << 20
 """Bytes of the user's samples that stay with a result."""
 

@@ -8,10 +8,12 @@ from deploykit.backends import Loading
 from deploykit.child import Step, silent
 from deploykit.errors import UsageError
 from deploykit.optimization import Optimization, optimize
-from deploykit.optimization.quantizing import CALIBRATION_SAMPLES
 from deploykit.passes.prune import Prune
 from deploykit.validation import Demand
 from deploykit.validation.demand import Bounds
+
+SAMPLES = 1024
+"""How many of the user's samples are fitted to and judged by when nothing else is said."""
 
 
 def prune(  # noqa: PLR0913 - the options of the command
@@ -59,7 +61,8 @@ def prune(  # noqa: PLR0913 - the options of the command
         atol: a fixed tolerance: ``1e-3`` for all outputs, ``"logits=1e-3"`` for one.
         rtol: the same in relation to the source's values; both add up.
         keep_slower: whether a result stays that is not faster on this machine.
-        samples: at most so many of the user's samples; 512 where nothing is said.
+        samples: at most so many of the user's samples; 1024 where nothing is said. What is left is fitted to one half
+            of them, and judged by the other.
         seed: of synthesized inputs.
         step: takes a sentence about what goes on.
         loading: ``data`` to look at, to fit to and to judge with.
@@ -81,7 +84,7 @@ def prune(  # noqa: PLR0913 - the options of the command
         passes=["simplify", chosen],
         demand=Demand.of(bounds | {"atol": atol, "rtol": rtol}, max_drop, labels),
         keep_slower=keep_slower,
-        samples=samples or CALIBRATION_SAMPLES,
+        samples=samples or SAMPLES,
         seed=seed,
         step=step,
         **loading,

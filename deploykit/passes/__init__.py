@@ -83,6 +83,11 @@ class Pass(ABC):
         """Whether what it makes is meant to be faster on this machine, which is then measured."""
         return False
 
+    @property
+    def fits(self) -> bool:
+        """Whether it fits weights to samples, which it is then not judged by."""
+        return False
+
     def check(self, *, made_up: bool) -> None:  # noqa: B027 - most have nothing to say
         """Make sure that the options make sense, before anything runs.
 

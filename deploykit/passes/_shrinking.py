@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploykit import machine
 from deploykit.errors import ModelError, UsageError
 from deploykit.passes import Applied, Layer, Work
 from deploykit.pruning.allocation import Curve, allocated, curves_of, evenly, uniform
@@ -14,6 +15,7 @@ from deploykit.pruning.fitting import fit_in_order, fit_locally
 from deploykit.pruning.importance import order_of
 from deploykit.pruning.moments import Seen, see
 from deploykit.pruning.subject import Subject
+from deploykit.quantization.calibrating import parts_of
 from deploykit.quantization.reading import read
 from deploykit.tensors import Array
 
@@ -48,11 +50,11 @@ class Shrinking:
         Raises:
             UsageError: nothing of it can go.
         """
-        subject = Subject.of(read(source), next(iter(work.calls())))
+        subject = Subject.of(read(source), next(iter(work.calls())), machine.block())
         groups = subject.grouping.groups
         if not any(map(subject.most, range(len(groups)))):
             raise UsageError(
-                f"there are no channels in {source.name} that can go",
+                "there are no channels that can go",
                 fix="leave it as it is",
                 details=list(why_nothing(subject))[:5],
             )
@@ -71,6 +73,10 @@ class Shrinking:
         else:
             gone = self._goal()
             path = self._written(gone)
+        if not any(gone):
+            raise UsageError(
+                "so little is asked for that no channel goes", fix="ask for more, or leave the model as it is"
+            )
         before, after = (self.subject.macs(one) for one in (self.subject.none_gone, gone))
         held = [self.subject.parameters(one) for one in (self.subject.none_gone, gone)]
         done = (
@@ -83,10 +89,7 @@ class Shrinking:
     def _notes(self, gone: Sequence[int]) -> list[str]:
         found = [*self.notes]
         if self.seen is not None:
-            found.append(
-                f"fitted to {self.seen.samples} samples, by which it is judged too: others tell more"
-                f" (deploykit validate --against {self.source.name} --data others.npz)"
-            )
+            found.append(f"fitted to {self.seen.samples} of the samples, judged by the others")
         least = self.subject.macs([self.subject.most(at) for at in range(len(gone))])
         whole = list(why_nothing(self.subject))
         if whole:
@@ -129,10 +132,12 @@ class Shrinking:
 
     def _latency(self, gone: Sequence[int]) -> float:
         """Time a cut without its fit, which changes nothing of that."""
+        from deploykit.onnx_io import load, signature
         from deploykit.timing import measure
 
         path = self.work.write(self.subject.cut(self.subject.removal(self.orders, gone)))
-        timed = measure([self.source, path], next(iter(self.work.calls())), seconds=_SECONDS)
+        call = next(parts_of(next(iter(self.work.calls())), 1, signature(load(self.source))))
+        timed = measure([self.source, path], call, seconds=_SECONDS)
         shutil.rmtree(path.parent, ignore_errors=True)
         ratio = timed.rows[1].ratio
         if ratio is None:
@@ -153,8 +158,7 @@ class Shrinking:
                 gone = self._share(share)
                 self.work.step(f"does it keep the budget with {share:.0%} of the multiplications?")
                 last = self._written(gone), gone
-                verdict = self.work.judge(last[0])
-                if verdict.passed or verdict.undecided:
+                if self.work.judge(last[0]).passed:
                     kept, best = share, last
                 else:
                     missed = share

@@ -29,6 +29,11 @@ class Prune(Pass):
         return True
 
     @property
+    def fits(self) -> bool:
+        """It does, unless it looks at no samples."""
+        return not self.blind
+
+    @property
     def blind(self) -> bool:
         """Whether it looks at weights alone, and at no samples."""
         return self.importance == "magnitude" and self.uniform and not self.refit

@@ -100,21 +100,13 @@ def noise(reference: Sequence[Array], found: Sequence[Array]) -> float:
 
 def uniform(subject: Subject, share: float) -> list[int]:
     """Have the same share of every group go."""
-    found = []
-    for number, group in enumerate(subject.grouping.groups):
-        step = subject.step(number)
-        found.append(min(subject.most(number), round(share * group.size / step) * step))
-    return found
+    return [min(group.size - 1, round(share * group.size)) for group in subject.grouping.groups]
 
 
 def evenly(subject: Subject, macs: float) -> list[int]:
     """Have about the same share of every group go, so that no more multiplications are left than these."""
-    found = subject.none_gone
-    for share in np.linspace(0, 1, 201):
-        found = uniform(subject, float(share))
-        if subject.macs(found) <= macs:
-            break
-    return found
+    shares = (uniform(subject, float(share)) for share in np.linspace(0, 1, 201))
+    return next((gone for gone in shares if subject.macs(gone) <= macs), uniform(subject, 1.0))
 
 
 def allocated(subject: Subject, curves: Sequence[Curve], macs: float) -> list[int]:
@@ -128,21 +120,37 @@ def allocated(subject: Subject, curves: Sequence[Curve], macs: float) -> list[in
     Returns:
         How many units of each group go: as many as can, where that is not enough.
     """
-    gone = subject.none_gone
-    now = subject.macs(gone)
-    while now > macs:
-        best, least = -1, np.inf
+    choices = [subject.choices(number) for number in range(len(curves))]
+    at = [0] * len(curves)
+    while subject.macs(_counts(choices, at)) > macs:
+        before = subject.cost(_counts(choices, at))
+        prices = dict[int, float]()
         for number, curve in enumerate(curves):
-            count = gone[number] + subject.step(number)
-            if count > subject.most(number):
-                continue
-            tried = [*gone]
-            tried[number] = count
-            price = (curve.noise(count) - curve.noise(gone[number])) / max(now - subject.macs(tried), _LEAST)
-            if price < least:
-                best, least = number, price
-        if best < 0:
+            if at[number] + 1 < len(choices[number]):
+                saved = before - subject.cost(_counts(choices, _moved(at, number, 1)))
+                lost = curve.noise(choices[number][at[number] + 1]) - curve.noise(choices[number][at[number]])
+                prices[number] = lost / max(saved, _LEAST)
+        if not prices:
             break
-        gone[best] += subject.step(best)
-        now = subject.macs(gone)
-    return gone
+        at[min(prices, key=prices.__getitem__)] += 1
+    return _counts(choices, _given_back(subject, curves, choices, at, macs))
+
+
+def _given_back(
+    subject: Subject, curves: Sequence[Curve], choices: Sequence[Sequence[int]], at: list[int], macs: float
+) -> list[int]:
+    """Undo the last steps that were not needed, what harms most first."""
+    for number in sorted(range(len(at)), key=lambda one: -curves[one].noise(choices[one][at[one]])):
+        while at[number] and subject.macs(_counts(choices, _moved(at, number, -1))) <= macs:
+            at = _moved(at, number, -1)
+    return at
+
+
+def _moved(at: list[int], number: int, by: int) -> list[int]:
+    found = [*at]
+    found[number] += by
+    return found
+
+
+def _counts(choices: Sequence[Sequence[int]], at: Sequence[int]) -> list[int]:
+    return [own[place] for own, place in zip(choices, at, strict=True)]

@@ -13,7 +13,9 @@ from deploykit.tensors import Array
 Model = Any
 
 _FINEST = 8
-"""A group loses units in steps of an eighth of it, or finer; and in steps of 8 at most, as kernels work in blocks."""
+"""A group loses units in steps of an eighth of it, and of so many at most."""
+_SAME_TIME = 0.9
+"""Share of the price that is paid by blocks: what only empties a block saves multiplications, and hardly any time."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +27,33 @@ class Subject:
     layers: Mapping[str, Linear]
     work: Sequence[Work]
     weights: Sequence[Work]
+    block: int
+    """Channels that a kernel takes at once."""
 
     @classmethod
-    def of(cls, model: Model, call: Mapping[str, Array]) -> "Subject":
+    def of(cls, model: Model, call: Mapping[str, Array], block: int = 1) -> "Subject":
         """Look at a graph.
 
         Args:
             model: as ``quantization.reading.read`` gives it.
             call: inputs, which tell the sizes of dynamic axes.
+            block: channels that a kernel takes at once.
         """
         grouping = find_groups(model)
         work = work_of(model, grouping, symbols_of(model, call))
-        return cls(model, grouping, linear_layers(model), work, weights_of(model, grouping))
+        return cls(model, grouping, linear_layers(model), work, weights_of(model, grouping), block)
 
     def macs(self, gone: Sequence[int]) -> float:
         """Give the multiplications for a sample once so many units of each group are gone."""
         sizes = sizes_after(self.grouping, gone)
         return sum(one.count(sizes) for one in self.work)
+
+    def cost(self, gone: Sequence[int]) -> float:
+        """Give what is to be saved: multiplications, most of them counted in whole blocks of channels."""
+        sizes = sizes_after(self.grouping, gone)
+        movable = {axis for group in self.grouping.groups for axis in group.slots}
+        whole = {axis: -(-size // self.block) * self.block if axis in movable else size for axis, size in sizes.items()}
+        return sum(_SAME_TIME * one.count(whole) + (1 - _SAME_TIME) * one.count(sizes) for one in self.work)
 
     def parameters(self, gone: Sequence[int]) -> float:
         """Give the numbers that its weights hold then."""
@@ -54,16 +66,22 @@ class Subject:
         return [0] * len(self.grouping.groups)
 
     def step(self, group: int) -> int:
-        """Say in which steps the units of a group go: in such of 8 at most, as kernels work in blocks of that."""
+        """Say in which steps the units of a group can go."""
         size, found = self.grouping.groups[group].size, 1
         while found < _FINEST and size >= 2 * found * _FINEST:
             found *= 2
         return found
 
     def most(self, group: int) -> int:
-        """Say how many units of a group can go at most: a step stays."""
-        size = self.grouping.groups[group].size
-        return (size - 1) // self.step(group) * self.step(group)
+        """Say how many units of a group can go at most: one stays."""
+        return self.grouping.groups[group].size - 1
+
+    def choices(self, group: int) -> list[int]:
+        """Say how many units of a group may go, none first: whole blocks are left, or quarters of the last one."""
+        size, step = self.grouping.groups[group].size, max(self.step(group), self.block // 4)
+        inner = min(size, self.block)
+        kept = [*range(self.block, size, self.block), *range(inner - step, 0, -step)]
+        return [0, *sorted(size - one for one in set(kept) if size - one <= self.most(group))]
 
     def removal(self, orders: Sequence[Array], gone: Sequence[int]) -> Removal:
         """Have so many units of each group go, in its order."""
