@@ -78,7 +78,8 @@ class Subject:
 
     def choices(self, group: int) -> list[int]:
         """Say how many units of a group may go, none first: whole blocks are left, or quarters of the last one."""
-        size, step = self.grouping.groups[group].size, max(self.step(group), self.block // 4)
+        size, step = self.grouping.groups[group].size, self.step(group)
+        step = step if size <= self.block else max(step, self.block // 4)
         inner = min(size, self.block)
         kept = [*range(self.block, size, self.block), *range(inner - step, 0, -step)]
         return [0, *sorted(size - one for one in set(kept) if size - one <= self.most(group))]
