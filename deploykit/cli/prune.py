@@ -30,8 +30,11 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="The .onnx f
 class Goals:
     """How much goes, and what."""
 
+    pattern: Annotated[
+        str, typer.Option(metavar="NAME", help="channel; 2:4, for sparse tensor cores; or unstructured.")
+    ] = "channel"
     amount: Annotated[
-        str | None, typer.Option(metavar="SHARE", help="Channels that go: 0.3 or 30%, which is usual.")
+        str | None, typer.Option(metavar="SHARE", help="Channels, or weights, that go: 0.3 or 30%, which is usual.")
     ] = None
     target_macs: Annotated[
         str | None, typer.Option(metavar="SHARE", help="Multiplications that may stay, instead: 0.6.")
@@ -76,12 +79,14 @@ def command(
     deploykit prune model.onnx --data calib.npz --target-macs 0.6 --min-agreement 90%
     deploykit prune model.onnx --data val.npz --labels val.npz:y --max-drop 1%
     deploykit prune model.onnx --data calib.npz --target-latency 0.7
+    deploykit prune model.onnx --data calib.npz --pattern 2:4
     """
     del debug
     with console.progress() as step:
         made = deploykit.prune(
             model,
             output,
+            pattern=goals.pattern,
             amount=share("--amount", goals.amount),
             target_macs=share("--target-macs", goals.target_macs),
             target_latency=share("--target-latency", goals.target_latency),

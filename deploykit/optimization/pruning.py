@@ -20,6 +20,7 @@ def prune(  # noqa: PLR0913 - the options of the command
     model: str | Path | None = None,
     output: str | Path | None = None,
     *,
+    pattern: str = "channel",
     amount: float | None = None,
     target_macs: float | None = None,
     target_latency: float | None = None,
@@ -46,8 +47,9 @@ def prune(  # noqa: PLR0913 - the options of the command
     Args:
         model: an ONNX file in float32; the latest made in this folder where it is not given.
         output: the file to write; ``MODEL.pruned.onnx`` in the current folder where it is not given.
-        amount: share of the channels that go; where they harm least, so that as many multiplications are left as
-            without that share of each layer.
+        pattern: ``channel``; ``2:4``, which sparse tensor cores make use of; or ``unstructured``, any weights.
+        amount: share of the channels, or of the weights, that go; channels where they harm least, so that as many
+            multiplications are left as without that share of each layer.
         target_macs: share of the multiplications that may stay, instead.
         target_latency: share of the latency that may stay, measured on this machine, instead.
         uniform: the same share of every layer, whatever it harms.
@@ -75,8 +77,9 @@ def prune(  # noqa: PLR0913 - the options of the command
     named = {name: goal for name, goal in goals.items() if goal is not None}
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} are two goals", fix="name one of them")
-    bounded = any(bound is not None for bound in (min_agreement, min_sqnr, max_drop))
-    chosen = Prune(**named, largest=bounded and not named, uniform=uniform, importance=importance, refit=refit)
+    bounded = pattern == "channel" and any(bound is not None for bound in (min_agreement, min_sqnr, max_drop))
+    largest = bounded and not named
+    chosen = Prune(pattern, **named, largest=largest, uniform=uniform, importance=importance, refit=refit)
     bounds: Bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "allow_undecided": allow_undecided}
     return optimize(
         model,

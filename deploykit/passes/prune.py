@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from deploykit.errors import UsageError
+from deploykit.errors import UsageError, nearest
 from deploykit.passes import Applied, Pass, Work
+
+PATTERNS = ("channel", "2:4", "unstructured")
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class Prune(Pass):
     suffix: ClassVar[str] = "pruned"
     lossy: ClassVar[bool] = True
     first: ClassVar[str] = "weights that are rounded can't be fitted any more: prune first, then quantize"
-    amount: float = field(default=0.3, metadata={"help": "share of the channels that go"})
+    pattern: str = field(default="channel", metadata={"help": "channel, 2:4 or unstructured"})
+    amount: float = field(default=0.3, metadata={"help": "share of the channels, or of the weights, that go"})
     target_macs: float = field(default=0.0, metadata={"help": "share of the multiplications that may stay, instead"})
     target_latency: float = field(default=0.0, metadata={"help": "share of the latency that may stay, measured"})
     largest: bool = field(default=False, metadata={"help": "cut as much as the budget allows, instead"})
@@ -25,8 +28,8 @@ class Prune(Pass):
 
     @property
     def hastens(self) -> bool:
-        """It is: a smaller dense graph has less to do."""
-        return True
+        """A smaller dense graph is; zeros in a dense one are not."""
+        return self.pattern == "channel"
 
     @property
     def fits(self) -> bool:
@@ -36,13 +39,15 @@ class Prune(Pass):
     @property
     def blind(self) -> bool:
         """Whether it looks at weights alone, and at no samples."""
-        return self.importance == "magnitude" and self.uniform and not self.refit
+        plain = self.importance == "magnitude"
+        return plain and (self.pattern != "channel" or (self.uniform and not self.refit))
 
     def check(self, *, made_up: bool) -> None:
         """Make sure that the goals make sense, and that there are samples to look at."""
         from deploykit.pruning.importance import check_importance
 
         check_importance(self.importance)
+        self._check_pattern()
         for name in ("amount", "target_macs", "target_latency"):
             value = getattr(self, name)
             if not (0 < value < 1 or (value == 0 and name != "amount")):
@@ -58,8 +63,23 @@ class Prune(Pass):
                 ],
             )
 
+    def _check_pattern(self) -> None:
+        if self.pattern not in PATTERNS:
+            raise UsageError(
+                f"there is no pattern '{self.pattern}'{nearest(self.pattern, PATTERNS)}",
+                fix=f"one of {', '.join(PATTERNS)}",
+            )
+        if self.pattern != "channel" and (self.target_macs or self.target_latency or self.largest):
+            raise UsageError(
+                f"zeros of {self.pattern} save no multiplications on a CPU", fix="--amount, or --pattern channel"
+            )
+
     def apply(self, source: Path, work: Work) -> Applied:
         """Find what can go, cut it, and fit the rest."""
         from deploykit.passes._shrinking import Shrinking
+        from deploykit.passes._thinning import thinned
 
+        if self.pattern != "channel":
+            share = None if self.pattern == "2:4" else self.amount
+            return thinned(source, work, share, self.importance, refit=self.refit)
         return Shrinking.of(self, source, work).applied()
