@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deploykit.listing import plugins
     from deploykit.optimization import Optimization, optimize
     from deploykit.optimization.calibration import calibrate
+    from deploykit.optimization.pruning import prune
     from deploykit.optimization.quantizing import quantize
     from deploykit.recipes import Recipe, Run, clean, plan, run
     from deploykit.recipes.recipe import recipe
@@ -55,6 +56,7 @@ __all__ = [
     "optimize",
     "plan",
     "plugins",
+    "prune",
     "quantize",
     "recipe",
     "run",
@@ -86,6 +88,7 @@ _PLACES = {
     "optimize": ("deploykit.optimization", "optimize"),
     "plan": ("deploykit.recipes", "plan"),
     "plugins": ("deploykit.listing", "plugins"),
+    "prune": ("deploykit.optimization.pruning", "prune"),
     "quantize": ("deploykit.optimization.quantizing", "quantize"),
     "recipe": ("deploykit.recipes.recipe", "recipe"),
     "run": ("deploykit.recipes", "run"),

@@ -49,6 +49,11 @@ def sums_bytes() -> bool:
     return bool(_SUMS_BYTES.intersection(instructions()))
 
 
+def block() -> int:
+    """Give how many channels onnxruntime's convolutions take at once on this CPU: it fills up what is missing."""
+    return 16 if "AVX512F" in instructions() else 8
+
+
 def cores() -> int:
     """Count the cores that this process may use: affinity and the container's limit."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

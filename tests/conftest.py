@@ -89,7 +89,8 @@ def untimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     from deploykit.passes.dynamic import Dynamic
     from deploykit.passes.int8 import Int8
+    from deploykit.passes.prune import Prune
     from deploykit.passes.weight_only import WeightOnly
 
-    for kind in (Int8, Dynamic, WeightOnly):
+    for kind in (Int8, Dynamic, WeightOnly, Prune):
         monkeypatch.setattr(kind, "hastens", False)

@@ -15,6 +15,7 @@ LAYERS = (
     ("engines",),
     ("benchmarking", "conversion", "optimization", "inspection", "examination", "listing", "reporting", "sealing"),
     ("exporters", "passes"),
+    ("pruning",),
     ("halving", "quantization", "rewrites"),
     ("timing", "validation"),
     ("backends", "metrics"),

@@ -127,6 +127,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Array], list[str]]] = {
         " n2 = Unsqueeze(n1, at)  s2 = Unsqueeze(s1, at)  r = Concat<axis=0>(n2, s2, two, four)  y = Reshape(x, r) }"),
         {"zero": np.int64(0), "one": np.int64(1), "at": ints(0), "two": ints(2), "four": ints(4)}, SEQ, ["Reshape"],
     ),
+    "a shape that is computed in 32 bits, as tf2onnx does": (
+        ("g (float[n,6,8] x) => (float[n,48] y) { s = Shape(x)  c = Cast<to=6>(s)  b = Slice(c, zero, one)"
+        " r = Concat<axis=0>(b, rest)  w = Cast<to=7>(r)  y = Reshape(x, w) }"),
+        {"zero": ints(0), "one": ints(1), "rest": np.array([-1], np.int32)}, {"x": floats(2, 6, 8)}, ["Reshape"],
+    ),
     "a shape of sums and products": (
         ("g (float[n,s,8] x) => (float[m,4] y)"
         " { a = Shape<end=2>(x)  p = ReduceProd<keepdims=1>(a)  q = Mul(p, two)  r = Concat<axis=0>(q, four)"

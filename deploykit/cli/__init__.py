@@ -17,6 +17,7 @@ from deploykit.cli import (
     inspect,
     listing,
     optimize,
+    prune,
     quantize,
     running,
     seal,
@@ -50,6 +51,7 @@ app.command("optimize")(optimize.command)
 app.command("calibrate")(calibrate.command)
 app.command("quantize")(quantize.command)
 app.command("build")(build.command)
+app.command("prune")(prune.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)
 app.command("seal")(seal.command)

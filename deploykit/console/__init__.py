@@ -7,6 +7,7 @@ from deploykit.console.made import (
     show_conversion,
     show_engine,
     show_optimization,
+    show_pruning,
     show_seal,
     show_verification,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "show_optimization",
     "show_plan",
     "show_plugins",
+    "show_pruning",
     "show_recipe",
     "show_run",
     "show_seal",

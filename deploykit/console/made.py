@@ -97,6 +97,18 @@ def show_layers(layers: "Sequence[Layer]") -> None:
         facts([("", f"and {rest} that harm less: --json has them")])
 
 
+def show_pruning(made: "Optimization") -> None:
+    """Print what is left of each layer, and what each pass did."""
+    layers = made.stages[-1].layers
+    table = new_table("layer", "operator", "left", "alone, dB>")
+    for layer in layers:
+        alone = "" if layer.alone is None else f"{layer.alone:.1f}"
+        table.add_row(escaped(layer.name), layer.operator, escaped(layer.fate), alone)
+    if layers:
+        terminal().print(table)
+    show_optimization(made)
+
+
 def show_calibration(made: "Calibrated") -> None:
     """Print what the ranges are from."""
     origin = ", ".join(map(str, made.merged)) if made.model is None else str(made.model)

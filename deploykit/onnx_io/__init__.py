@@ -5,7 +5,7 @@ file again, holding no more than one tensor of ``weights`` at a time; ``versions
 """
 
 from deploykit.onnx_io.describe import describe
-from deploykit.onnx_io.precision import precision_of
+from deploykit.onnx_io.precision import judged_as, precision_of
 from deploykit.onnx_io.read import UNRANKED, check, every_node, external_files, load, signature, size_of, table_hashes
 from deploykit.onnx_io.versions import lineage, set_lineage, set_versions
 from deploykit.onnx_io.write import ALIGNMENT, save
@@ -17,6 +17,7 @@ __all__ = [
     "describe",
     "every_node",
     "external_files",
+    "judged_as",
     "lineage",
     "load",
     "precision_of",

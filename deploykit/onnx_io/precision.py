@@ -15,6 +15,12 @@ _HALVES = ("float16", "bfloat16")
 _SHARE = 0.5
 
 
+def judged_as(model: Model) -> str:
+    """Say by whose bounds a model is judged: ``pruned`` where channels or weights were taken from it, and no bits."""
+    precision = precision_of(model)
+    return "pruned" if "pruned" in lineage(model) and not precision.startswith("int") else precision
+
+
 def precision_of(model: Model) -> str:
     """Say what a model computes in: ``float32``, ``float16``, ``bfloat16``, ``int8``, or ``int4`` for blocks of 4 bits.
 

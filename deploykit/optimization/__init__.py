@@ -24,7 +24,6 @@ from deploykit.plugin import name_of
 from deploykit.promotion import output_path
 from deploykit.timing import Comparison
 from deploykit.validation import FLOOR_SAMPLES, Demand
-from deploykit.validation.demand import LOSSY
 from deploykit.validation.evidence import SAMPLES, Size, golden_path
 from deploykit.validation.verdict import Verdict
 
@@ -90,38 +89,39 @@ def optimize(  # noqa: PLR0913 - the options of the command
     with staging(target.parent) as stage:
         wanted = Size(stage.folder / "evidence", samples or SAMPLES, seed, FLOOR_SAMPLES)
         evidence = evidence_of(source, asked, wanted, demand or Demand(), step)
+        evidence = evidence.parted() if any(one.fits for one in chain) else evidence
         clock.lap("golden")
-        run = Chain(source, target, stage, evidence, clock, step, lossy=before.precision in LOSSY)
+        run = Chain(source, target, stage, evidence, clock, step, lossy=before.lossy)
         path, stages = source.path, list[Stage]()
         for number, one in enumerate(chain):
             path, done = run.applied(one, path, stage.folder / str(number))
             stages.append(done)
         speed = None
         if any(one.hastens for one in chain):
-            speed = compared(source.path, path, target, evidence.calls(), step)
+            speed = compared(source.path, path, target, evidence.judging(), step)
             clock.lap("timing")
             if not (keep_slower or is_faster(speed)):
                 raise refusal(speed, stages)
         files = run.promoted(path)
         run.forget()
         clock.lap("save")
-    notes = evidence.notes
     return Optimization(
-        target, tuple(files), golden_path(target), source.path, before, tuple(stages), stages[-1].verdict, speed, notes,
-        clock.laps,
+        target, tuple(files), golden_path(target), source.path, before, tuple(stages), stages[-1].verdict, speed,
+        evidence.notes, clock.laps,
     )  # fmt: skip
 
 
-def check_steps(passes: Sequence[Pass], precision: str = "float32", *, made_up: bool) -> str:
+def check_steps(passes: Sequence[Pass], precision: str = "float32", *, made_up: bool, pruned: bool = False) -> str:
     """Make sure that each pass takes what the one before it gives, and that its options make sense.
 
     Args:
         passes: in their order.
         precision: of the model that goes in.
         made_up: whether there are no samples of the user's.
+        pruned: whether channels or weights were taken from that model.
 
     Returns:
-        The precision of what comes out.
+        What comes out is judged as: its precision, or ``pruned``.
 
     Raises:
         UsageError: one does not fit.
@@ -131,10 +131,11 @@ def check_steps(passes: Sequence[Pass], precision: str = "float32", *, made_up: 
             raise UsageError(
                 f"{name_of(one)} takes a model in {' or '.join(sorted(one.accepts))}, and this one is in {precision}",
                 fix="name the model from before that was done to it",
+                details=[one.first] if one.first else [],
             )
         one.check(made_up=made_up)
-        precision = one.precision or precision
-    return precision
+        precision, pruned = one.precision or precision, pruned or (one.lossy and one.precision is None)
+    return "pruned" if pruned else precision
 
 
 def checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand, *, keep_slower: bool) -> Measure:
@@ -152,11 +153,11 @@ def checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Dema
         )
     check_options(asked, source)
     before = measured(source.path, load(source.path))
-    precision = check_steps(passes, before.precision, made_up=asked.data is None)
+    judged = check_steps(passes, before.precision, made_up=asked.data is None, pruned=before.pruned)
     if keep_slower and not any(one.hastens for one in passes):
         raise UsageError("--keep-slower is for what is meant to be faster on this machine", fix="leave it out")
     if demand.labels is not None and asked.data is None:
         raise UsageError("--labels are those of the samples of --data", fix="--data val.npz --labels val.npz:y")
     if demand != Demand():
-        demand.check(precision)
+        demand.check(judged)
     return before

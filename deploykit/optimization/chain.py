@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from deploykit.optimization.evidence import Evidence
 from deploykit.passes import Applied, Layer, Pass, Work
 from deploykit.plugin import name_of, spelled
 from deploykit.promotion import promote
+from deploykit.validation.demand import LOSSY
 from deploykit.validation.evidence import golden_path
 from deploykit.validation.verdict import Verdict
 from deploykit.workspace import Found
@@ -32,6 +33,13 @@ class Measure:
     """Of the file and what is beside it."""
     precision: str
     """What it computes in."""
+    pruned: bool = False
+    """Whether channels or weights were taken from it."""
+
+    @property
+    def lossy(self) -> bool:
+        """Whether it is judged by what it lost."""
+        return self.pruned or self.precision in LOSSY
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,10 @@ class Stage:
 
 def measured(path: Path, model: Any) -> Measure:
     """Say how large a model is that was read from a file, or written to it."""
-    from deploykit.onnx_io import every_node, precision_of, size_of
+    from deploykit.onnx_io import every_node, lineage, precision_of, size_of
 
-    return Measure(len(list(every_node(model))), size_of(path, model), precision_of(model))
+    pruned = "pruned" in lineage(model)
+    return Measure(len(list(every_node(model))), size_of(path, model), precision_of(model), pruned)
 
 
 @dataclass
@@ -68,7 +77,7 @@ class Chain:
     lossy: bool = False
     """Whether the model has lost something by now, so that it is judged by how much."""
     fewer: bool = False
-    """Whether it has fewer bits by now, so that the user's bounds are for it."""
+    """Whether it has fewer bits or weights by now, so that the user's bounds are for it."""
     settled: list[Found] = field(default_factory=list)
     """What passes had found out on the way, and is of no use once the result is in its place."""
 
@@ -77,7 +86,7 @@ class Chain:
         own = folder / "own"
         own.mkdir(parents=True)
         before = partial(self.evidence.judge, path, self.target, lossy=self.lossy, fewer=self.fewer)
-        self.lossy, self.fewer = self.lossy or one.lossy, self.fewer or one.precision is not None
+        self.lossy, self.fewer = self.lossy or one.lossy, self.fewer or one.lossy or one.precision is not None
         written = _Written(folder, self.target.name, partial(self._lineage, one))
         judging = partial(self.evidence.judge, target=self.target, lossy=self.lossy, fewer=self.fewer)
         judge = _Judged(judging, self.clock, name_of(one))
@@ -191,7 +200,7 @@ class _Written:
     measures: dict[Path, Measure] = field(default_factory=dict)
 
     def write(self, model: Any) -> Path:
-        from deploykit.onnx_io import every_node, precision_of, save
+        from deploykit.onnx_io import save
 
         place = self.folder / f"written{len(self.measures)}"
         place.mkdir()
@@ -199,12 +208,12 @@ class _Written:
         self.lineage(model)
         try:
             files = save(model, place / self.name)
-            precision = precision_of(model)
+            made = measured(place / self.name, model)
         finally:
             model.metadata_props.clear()
             model.metadata_props.update(before)
         size = sum(file.stat().st_size for file in files)
-        self.measures[place / self.name] = Measure(len(list(every_node(model))), size, precision)
+        self.measures[place / self.name] = replace(made, bytes=size)
         return place / self.name
 
 

@@ -2,18 +2,19 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from itertools import chain as together
 from pathlib import Path
+from typing import Self
 
 from deploykit.artifact import Artifact, Format
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import UsageError
-from deploykit.golden import Golden
+from deploykit.golden import Case, Golden, rows
 from deploykit.tensors import Array
 from deploykit.validation import Demand, prove
 from deploykit.validation.evidence import Size, find_golden, make_golden
@@ -35,7 +36,7 @@ class Evidence:
     demand: Demand
     """What is asked of a result in fewer bits."""
     looked_at: Callable[[], Iterator[Mapping[str, Array]]] | None = None
-    """Gives other samples for passes to look at than those that results are judged by."""
+    """Gives other samples for passes to look at, and to fit weights to, than those that results are judged by."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -45,10 +46,35 @@ class Evidence:
         return (f"{self.source} was not made by deploykit: it is itself the source that the result is held to",)
 
     def calls(self) -> Iterator[Mapping[str, Array]]:
-        """Give the inputs of every call that passes look at: the user's where there are any."""
-        if self.looked_at is not None:
-            return self.looked_at()
+        """Give the inputs of every call that passes may look at, the user's where there are any."""
+        return self.judging() if self.looked_at is None else self.looked_at()
+
+    def judging(self) -> Iterator[Mapping[str, Array]]:
+        """Give the inputs that results are judged by."""
         return (case.inputs for case in (self.data or self.golden).cases)
+
+    def parted(self) -> Self:
+        """Have a part of the user's samples to fit weights to, and be judged by the others, half and half.
+
+        Raises:
+            UsageError: there are too few.
+        """
+        if self.data is None or self.looked_at is not None:
+            return self
+        # Samples often come class by class, so that the halves alternate; and as the sizes of calls repeat, so do they.
+        ours = [at for at in range(len(self.data.cases)) if (at + at // _CYCLE) % 2 == 0]
+        theirs = [at for at in range(len(self.data.cases)) if at not in ours]
+        if not theirs:
+            raise UsageError(
+                "weights are fitted to one half of the samples and judged by the other, and there is one call of them",
+                fix="give more samples: --data FILE",
+            )
+        ends = [0, *accumulate(rows(case.inputs) for case in self.data.cases)]
+        numbers = tuple(number for at in ours for number in range(ends[at], ends[at + 1]))
+        cases = self.data.cases
+        judged = replace(self.data, cases=[cases[at] for at in ours])
+        demand = replace(self.demand, judged=numbers)
+        return replace(self, data=judged, looked_at=partial(_inputs, cases, theirs), demand=demand)
 
     def judge(self, path: Path, target: Path, *, lossy: bool, fewer: bool) -> Verdict:
         """Judge a file by the source's own answers, and by those to the user's samples where there are any.
@@ -93,6 +119,12 @@ class Evidence:
             shutil.copyfile(self.path, place)
 
 
+def _inputs(cases: Sequence[Case], numbers: Sequence[int]) -> Iterator[Mapping[str, Array]]:
+    return (cases[number].inputs for number in numbers)
+
+
+_CYCLE = 6
+"""After so many calls their sizes repeat."""
 _KEPT = 64 << 20
 """Bytes of the user's samples that stay with a result."""
 

@@ -11,6 +11,7 @@ from deploykit.optimization.chain import Stage
 from deploykit.tensors import Array
 from deploykit.timing import Comparison, measure
 from deploykit.timing.words import told
+from deploykit.validation.demand import LOSSY
 
 _SECONDS = 6.0
 
@@ -33,12 +34,14 @@ def refusal(found: Comparison, stages: Sequence[Stage]) -> NotEquivalent:
     """Say that a result is not faster, and why that may be."""
     return NotEquivalent(
         f"{next(told(found))}; nothing was written",
-        fix=["--keep-slower, where its size is what counts", "or leave the model in float"],
+        fix=["--keep-slower, where its size is what counts", "or leave the model as it is"],
         details=[*_reasons(stages), *(f"{stage.applied}: {stage.done}" for stage in stages)],
     )
 
 
 def _reasons(stages: Sequence[Stage]) -> Iterator[str]:
+    if stages[-1].made.precision not in LOSSY:
+        return
     if not machine.sums_bytes():
         yield "this CPU has no instructions for sums of products of 8 bits (VNNI, AMX, dot products)"
     layers = next((stage.layers for stage in reversed(stages) if stage.layers), ())

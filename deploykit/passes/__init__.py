@@ -78,6 +78,8 @@ class Pass(ABC):
     """The precisions, as ``onnx_io.precision_of`` names them, of the files that it takes."""
     lossy: ClassVar[bool] = False
     """Whether what it makes is judged by what it lost, and so by the user's samples where there are any."""
+    first: ClassVar[str] = ""
+    """Why it comes before what changes the precision, where someone might have it the other way round."""
     suffix: ClassVar[str]
     """What the file it makes is called after, where the user names none: ``model.SUFFIX.onnx``."""
 
@@ -89,6 +91,11 @@ class Pass(ABC):
     @property
     def hastens(self) -> bool:
         """Whether what it makes is meant to be faster on this machine, which is then measured."""
+        return False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits weights to samples, which it is then not judged by."""
         return False
 
     def check(self, *, made_up: bool) -> None:  # noqa: B027 - most have nothing to say

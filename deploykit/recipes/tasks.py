@@ -188,7 +188,7 @@ class Apply:
             Artifact(store.path(self.converted) / MODEL, Format.ONNX), Path(self.name), Staging(own),
             self._evidence(store), clock, step,
             lossy=any(one.lossy for one in self.before),
-            fewer=any(one.precision is not None for one in self.before),
+            fewer=any(one.lossy or one.precision is not None for one in self.before),
         )  # fmt: skip
         path, stage = chain.applied(self.one, store.path(self.prior) / MODEL, own / "work")
         chain.golden().replace(own / GOLDEN)
@@ -204,7 +204,8 @@ class Apply:
         golden = Golden.read(path)
         data = Golden.read(store.path(self.recorded) / DATA) if self.recorded is not None else None
         looked = partial(_calls, golden, self.calibration) if self.calibration is not None else None
-        return Evidence(golden, path, data, golden.source.get("path", "its source"), self.demand, looked)
+        found = Evidence(golden, path, data, golden.source.get("path", "its source"), self.demand, looked)
+        return found.parted() if any(one.fits for one in (*self.before, self.one)) else found
 
 
 def _calls(golden: Golden, looked: Looked) -> Iterator[Mapping[str, Array]]:

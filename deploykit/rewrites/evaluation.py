@@ -175,7 +175,7 @@ def _cast(node: Node, known: list[Array]) -> Array | None:
 
     target, found = onnx_ir.DataType(attribute(node, "to")), known[0]
     if found.dtype == object:
-        return found if target == onnx_ir.DataType.INT64 else None
+        return found if target in (onnx_ir.DataType.INT64, onnx_ir.DataType.INT32) else None  # tf2onnx counts in both
     wanted = target.numpy() if target != onnx_ir.DataType.STRING else np.dtype(object)
     if not {found.dtype.char, wanted.char} <= _PLAIN or (found.dtype.kind == "f" and wanted.kind in "iu"):
         return None

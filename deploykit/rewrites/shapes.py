@@ -88,7 +88,8 @@ _COMPUTES = (
 def sizes_of_inputs(node: Node, scope: Scope) -> bool:
     """Sizes that are those of an input, however they came about -> shape(input), from one axis to another."""
     known = scope.facts.array(node.outputs[0])
-    if known is None or known.dtype != object or known.ndim != 1 or scope.opset < 15:  # noqa: PLR2004
+    sizes = known is not None and known.dtype == object and known.ndim == 1
+    if known is None or not sizes or scope.opset < 15 or not _as_shape_gives_them(node, scope):  # noqa: PLR2004
         return False
     place = _place(list(known), scope)
     if place is None:
@@ -99,6 +100,12 @@ def sizes_of_inputs(node: Node, scope: Scope) -> bool:
         return False
     found = scope.add(node, "Shape", [value], {"start": start, "end": end})
     return scope.replace(node.outputs[0], found)
+
+
+def _as_shape_gives_them(node: Node, scope: Scope) -> bool:
+    import onnx_ir
+
+    return bool(scope.facts.dtype(node.outputs[0]) == onnx_ir.DataType.INT64)
 
 
 def _place(sizes: list[Size], scope: Scope) -> tuple[Value, int] | None:
@@ -115,7 +122,7 @@ def _place(sizes: list[Size], scope: Scope) -> tuple[Value, int] | None:
 def one_size(node: Node, scope: Scope) -> bool:
     """shape(f(x))[i] -> shape(input)[j], where both are the same: f(x) may then go."""
     known = scope.facts.array(node.outputs[0])
-    if known is None or known.dtype != object or known.ndim:
+    if known is None or known.dtype != object or known.ndim or not _as_shape_gives_them(node, scope):
         return False
     place = _place([known.item()], scope)
     shape = scope.made_by(node.inputs[0], "Shape")

@@ -117,13 +117,13 @@ def prove(path: Path, golden: Golden, demand: Demand | None, *, artifact: str, r
     Returns:
         The verdict; of a file that is not valid, or that onnxruntime does not even load, one that says so.
     """
-    from deploykit.onnx_io import check, lineage, load, precision_of
+    from deploykit.onnx_io import check, judged_as, lineage, load
 
     file = Artifact(path, Format.ONNX)
     try:
         check(path)
         model = load(path)
-        rules, about = Rules() if demand is None else demand.rules(precision_of(model), golden), lineage(model)
+        rules, about = Rules() if demand is None else demand.rules(judged_as(model), golden), lineage(model)
         del model  # its weights would be there beside those of the session
         with backend_for(file.format).load(file, Asked()) as loaded:
             session = widened(loaded, about)
@@ -166,7 +166,7 @@ class _Judged:
 
     @classmethod
     def opened(cls, path: str | Path | None, demand: Demand, step: Step) -> "_Judged":
-        from deploykit.onnx_io import load, precision_of
+        from deploykit.onnx_io import judged_as, load
 
         model = Artifact.open(path or workspace.latest())
         if model.format is Format.GOLDEN:
@@ -175,7 +175,7 @@ class _Judged:
                 fix=f"deploykit validate model.onnx --against {model.path}",
             )
         graph = load(model.path) if model.format is Format.ONNX else None
-        precision = precision_of(graph) if graph is not None else "float32"
+        precision = judged_as(graph) if graph is not None else "float32"
         known = None
         if model.format is Format.ENGINE:
             known = read_sidecar(model.path)

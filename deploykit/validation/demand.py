@@ -13,7 +13,7 @@ from deploykit.validation.compare import Rules
 from deploykit.validation.fixed import Tolerances
 from deploykit.validation.loss import Loss
 
-LOSSY = ("int8", "int4")
+LOSSY = ("int8", "int4", "pruned")
 """Precisions of what is another model on purpose."""
 _HALVES = ("float16", "bfloat16")
 
@@ -42,6 +42,8 @@ class Demand:
     """Fields of ``Budget`` by name."""
     labels: str | Path | None = None
     allow_undecided: bool = False
+    judged: tuple[int, ...] = ()
+    """Numbers of the samples that the labels are read for, where these are not the first ones."""
 
     @classmethod
     def of(cls, given: Bounds, max_drop: float | None = None, labels: str | Path | None = None) -> Self:
@@ -102,4 +104,9 @@ class Demand:
     def _read_labels(self, samples: int) -> Array | None:
         from deploykit.samples import labels
 
-        return None if self.labels is None else labels(self.labels, limit=samples)
+        if self.labels is None:
+            return None
+        if not self.judged:
+            return labels(self.labels, limit=samples)
+        found = labels(self.labels, limit=self.judged[-1] + 1)
+        return found[list(self.judged)] if len(found) > self.judged[-1] else found
