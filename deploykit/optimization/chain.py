@@ -85,13 +85,14 @@ class Chain:
         """Apply a pass in a folder of its own, and prove what it made."""
         own = folder / "own"
         own.mkdir(parents=True)
+        evidence = self.evidence.asking(one.bounds)
         before = partial(self.evidence.judge, path, self.target, lossy=self.lossy, fewer=self.fewer)
         self.lossy, self.fewer = self.lossy or one.lossy, self.fewer or one.lossy or one.precision is not None
         written = _Written(folder, self.target.name, partial(self._lineage, one))
-        judging = partial(self.evidence.judge, target=self.target, lossy=self.lossy, fewer=self.fewer)
+        judging = partial(evidence.judge, target=self.target, lossy=self.lossy, fewer=self.fewer)
         judge = _Judged(judging, self.clock, name_of(one))
         self.step(f"{name_of(one)}: {path.name}")
-        found = _Found(path, self.evidence)
+        found = _Found(path, evidence)
         made = one.apply(
             path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step, found.of)
         )

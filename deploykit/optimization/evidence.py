@@ -49,6 +49,18 @@ class Evidence:
         """Give the inputs of every call that passes may look at, the user's where there are any."""
         return self.judging() if self.looked_at is None else self.looked_at()
 
+    def asking(self, bounds: Mapping[str, float]) -> Self:
+        """Give the same evidence, of which these bounds are asked too.
+
+        Raises:
+            UsageError: one of them says nothing here.
+        """
+        if not bounds:
+            return self
+        demand = replace(self.demand, bounds={**self.demand.bounds, **bounds})
+        demand.check("pruned")
+        return replace(self, demand=demand)
+
     def judging(self) -> Iterator[Mapping[str, Array]]:
         """Give the inputs that results are judged by."""
         return (case.inputs for case in (self.data or self.golden).cases)

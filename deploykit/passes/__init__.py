@@ -108,6 +108,12 @@ class Pass(ABC):
             UsageError: they do not.
         """
 
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """Give what its options ask of its result, by the names of the fields of a budget."""
+        drop = getattr(self, "max_drop", 0.0)
+        return {"max_drop": drop} if drop else {}
+
     @abstractmethod
     def apply(self, source: Path, work: Work) -> Applied:
         """Make another file of one; the source is not touched.

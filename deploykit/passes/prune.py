@@ -22,9 +22,15 @@ class Prune(Pass):
     target_macs: float = field(default=0.0, metadata={"help": "share of the multiplications that may stay, instead"})
     target_latency: float = field(default=0.0, metadata={"help": "share of the latency that may stay, measured"})
     largest: bool = field(default=False, metadata={"help": "cut as much as the budget allows, instead"})
+    max_drop: float = field(default=0.0, metadata={"help": "cut as much as this loss of accuracy allows; needs labels"})
     uniform: bool = field(default=False, metadata={"help": "the same amount everywhere, whatever it harms"})
     importance: str = field(default="reconstruction", metadata={"help": "reconstruction, wanda or magnitude"})
     refit: bool = field(default=True, metadata={"help": "fit the weights that are left to the source's values"})
+
+    def __post_init__(self) -> None:
+        """A loss that is allowed, and no goal, is a goal by itself."""
+        if self.max_drop and not (self.target_macs or self.target_latency):
+            object.__setattr__(self, "largest", True)
 
     @property
     def hastens(self) -> bool:

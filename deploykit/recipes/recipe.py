@@ -255,6 +255,6 @@ def _misfits(wanted: Wanted, data: Samples) -> list[str]:
         bound = getattr(asked, name)
         if bound is not None and not bound > 0:
             found.append(f"{name} of {at} is {bound:g}, and must be above 0")
-    if asked.max_drop is not None and data.labels is None:
+    if data.labels is None and (asked.max_drop is not None or any("max_drop" in one.bounds for one in wanted.passes)):
         found.append(f"max_drop of {at} bounds the loss of accuracy, and data has no labels")
     return found
