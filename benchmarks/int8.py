@@ -99,18 +99,19 @@ def _speed(folder: Path, place: Path, samples: list[int]) -> list[dict[str, Any]
 
 
 def _accuracy(folder: Path | None, place: Path, samples: list[int]) -> list[dict[str, Any]]:
-    """Accuracy of the float file, of ours, and of onnxruntime's three calibrators, on labelled data."""
+    """Accuracy of the float file, of ours at each effort, and of onnxruntime's three calibrators, on labelled data."""
     from benchmarks.int8_models import REAL
 
     del folder, samples
     rows = []
     for name, made in REAL.items():
         real = made(place)
-        command(
-            "quantize", real.onnx, "-o", place / f"{name}.ours.onnx", "--int8", "--data", real.calibration, *LENIENT
-        )
         row = {"name": name, "float": job("accuracy", real.onnx, real.test)}
-        row["ours"] = job("accuracy", place / f"{name}.ours.onnx", real.test, real.onnx)
+        for effort in ("low", "normal", "high"):
+            ours = place / f"{name}.{effort}.onnx"
+            options = ("--int8", "--data", real.calibration, "--effort", effort, *LENIENT)
+            command("quantize", real.onnx, "-o", ours, *options)
+            row[effort] = job("accuracy", ours, real.test, real.onnx)
         for method in ("minmax", "entropy", "percentile"):
             theirs = place / f"{name}.{method}.onnx"
             try:

@@ -1,8 +1,8 @@
 """deploykit takes a trained model to a deployable artifact, and proves at every step that it is still the same model.
 
-Every command is a function: ``convert``, ``optimize``, ``build``, ``validate``, ``bench``, ``inspect``, ``seal``,
-``verify``, ``doctor``, ``plugins``. They are imported when they are first used, so that ``import deploykit`` costs
-nothing.
+Every command is a function: ``convert``, ``optimize``, ``quantize``, ``build``, ``validate``, ``bench``, ``inspect``,
+``seal``, ``verify``, ``doctor``, ``plugins``, ``run``. They are imported when they are first used, so that ``import
+deploykit`` costs nothing.
 """
 
 import importlib
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from deploykit.optimization import Optimization, optimize
     from deploykit.optimization.calibration import calibrate
     from deploykit.optimization.quantizing import quantize
+    from deploykit.recipes import Recipe, Run, clean, plan, run
+    from deploykit.recipes.recipe import recipe
+    from deploykit.recipes.starting import init
     from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
 
@@ -36,18 +39,25 @@ __all__ = [
     "Conversion",
     "DeploykitError",
     "Optimization",
+    "Recipe",
+    "Run",
     "Seal",
     "Verdict",
     "Verification",
     "bench",
     "build",
     "calibrate",
+    "clean",
     "convert",
     "doctor",
+    "init",
     "inspect",
     "optimize",
+    "plan",
     "plugins",
     "quantize",
+    "recipe",
+    "run",
     "seal",
     "validate",
     "verify",
@@ -60,18 +70,25 @@ _PLACES = {
     "Conversion": ("deploykit.conversion", "Conversion"),
     "DeploykitError": ("deploykit.errors", "DeploykitError"),
     "Optimization": ("deploykit.optimization", "Optimization"),
+    "Recipe": ("deploykit.recipes", "Recipe"),
+    "Run": ("deploykit.recipes", "Run"),
     "Seal": ("deploykit.sealing", "Seal"),
     "Verdict": ("deploykit.validation", "Verdict"),
     "Verification": ("deploykit.sealing", "Verification"),
     "bench": ("deploykit.benchmarking", "bench"),
     "build": ("deploykit.engines", "build"),
     "calibrate": ("deploykit.optimization.calibration", "calibrate"),
+    "clean": ("deploykit.recipes", "clean"),
     "convert": ("deploykit.conversion", "convert"),
     "doctor": ("deploykit.examination", "examine"),
+    "init": ("deploykit.recipes.starting", "init"),
     "inspect": ("deploykit.inspection", "inspect"),
     "optimize": ("deploykit.optimization", "optimize"),
+    "plan": ("deploykit.recipes", "plan"),
     "plugins": ("deploykit.listing", "plugins"),
     "quantize": ("deploykit.optimization.quantizing", "quantize"),
+    "recipe": ("deploykit.recipes.recipe", "recipe"),
+    "run": ("deploykit.recipes", "run"),
     "seal": ("deploykit.sealing", "seal"),
     "validate": ("deploykit.validation", "validate"),
     "verify": ("deploykit.sealing", "verify"),

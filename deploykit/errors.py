@@ -26,6 +26,7 @@ EXTRAS = {
     "tf2onnx": "tensorflow",
     "PIL": "images",
     "pyarrow": "parquet",
+    "distributed": "dask",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",
 }

@@ -99,6 +99,7 @@ class Golden:
             "inputs": [asdict(spec) for spec in self.signature.inputs],
             "outputs": [asdict(spec) for spec in self.signature.outputs],
             "cases": len(self.cases),
+            "told": sum(case.floor for case in self.cases),
             "samples": self.samples,
             "method": self.method,
             "source": dict(self.source),
@@ -127,7 +128,7 @@ class Golden:
                 about, entries = json.loads(archive.read(CONTENT)), archive.namelist()
             signature = Signature(tuple(map(_spec, about["inputs"])), tuple(map(_spec, about["outputs"])))
             coarse = {"quanta": about.get("quanta", {}), "limit": about.get("limit")}
-            cases = Cases(about["cases"], partial(_case, path, about["method"], entries))
+            cases = Cases(about["cases"], partial(_case, path, about["method"], entries, about.get("told")))
             _look_at(cases, about["method"])
             notes = tuple(about["notes"])
             return cls(signature, cases, about["method"], about["source"], notes, about["tables"], **coarse)
@@ -157,16 +158,19 @@ _KINDS = ("inputs", "outputs", "reference", "noisy")
 
 def _kept(method: str, case: Case) -> tuple[str, ...]:
     # What would be the same as the outputs is not written twice.
+    if not case.floor:
+        return ("inputs", "outputs")
     if method != "float64":
         return ("inputs", "outputs", "noisy")
     return _KINDS[:3] if case.noisy is case.outputs else _KINDS
 
 
-def _case(path: Path, method: str, entries: Sequence[str], number: int) -> Case:
+def _case(path: Path, method: str, entries: Sequence[str], told: int | None, number: int) -> Case:
     inputs, outputs, reference, noisy = (Npz(path, f"{kind}/{number}/", entries) for kind in _KINDS)
-    if not outputs or not (reference if method == "float64" else noisy):
+    floor = told is None or number < told  # those that tell it come first
+    if not outputs or (floor and not (reference if method == "float64" else noisy)):
         raise KeyError(f"call {number} is missing")
-    return Case(inputs, outputs, reference or outputs, noisy or outputs)
+    return Case(inputs, outputs, reference or outputs, noisy or outputs, floor)
 
 
 def _look_at(cases: Sequence[Case], method: str) -> None:

@@ -8,10 +8,12 @@ that one. To add a plug-in is to add a file.
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from deploykit.errors import UsageError, nearest
+from deploykit.typed import filled
 
 Role = TypeVar("Role")
 
@@ -77,6 +79,33 @@ class Registry(Generic[Role]):
                     fix=f"its options are: {', '.join(known)}" if known else "it has no options",
                 )
         return kind(**options)
+
+    def configured(self, name: str, options: Mapping[str, Any]) -> Role:
+        """Build one plug-in from options as a recipe or a text has them, each read by the type of its field.
+
+        Raises:
+            UsageError: there is no such plug-in, it has no such option, or a value does not fit.
+        """
+        problems: list[str] = []
+        found = filled(self.kind(name), options, name, problems)
+        if problems:
+            raise UsageError(
+                f"{name} can't be done so: {problems[0]}", fix=f"deploykit list {name} shows its options",
+                details=problems[1:],
+            )  # fmt: skip
+        return cast("Role", found)
+
+    def parse(self, text: str) -> Role:
+        """Build one plug-in from its text form: ``int8:target=cpu,keep=conv1+conv2``.
+
+        Raises:
+            UsageError: it can't be read.
+        """
+        name, _, options = text.partition(":")
+        pairs = [one.partition("=") for one in options.split(",") if one.strip()]
+        if not all(sign for _, sign, _ in pairs):
+            raise UsageError(f"'{text}' can't be read", fix=f"{name}:option=value,option=value")
+        return self.configured(name.strip(), {key.strip(): value.strip() for key, _, value in pairs})
 
 
 def options_of(kind: type) -> tuple[Option, ...]:

@@ -54,13 +54,13 @@ def publish(verdict: Verdict, files: Mapping[str, Path | None], environment: Map
             save(REPORTS.make(name).write(verdict), path)
     summary = environment.get("GITHUB_STEP_SUMMARY")
     if summary:
-        _append(REPORTS.make("markdown").write(verdict), Path(summary))
+        append(REPORTS.make("markdown").write(verdict), Path(summary))
     if environment.get("GITHUB_ACTIONS") != "true":
         return ""
     return REPORTS.make("github", root=environment.get("GITHUB_WORKSPACE", "")).write(verdict)
 
 
-def _append(text: str, path: Path) -> None:
+def append(text: str, path: Path) -> None:
     """Add to a file that other steps have written to."""
     try:
         with path.open("a", encoding="utf-8") as file:

@@ -81,8 +81,12 @@ def here(proved: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the timing of what is meant to be faster: these nets are so small that they are not."""
+def untimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Leave out the timing of what is meant to be faster: these nets are so small that they are not.
+
+    What a search leaves for a rerun is left in the test's own folder.
+    """
+    monkeypatch.chdir(tmp_path)
     from deploykit.passes.dynamic import Dynamic
     from deploykit.passes.int8 import Int8
     from deploykit.passes.weight_only import WeightOnly

@@ -198,7 +198,7 @@ FORMS = {
     "safetensors": Form(_safetensors, ".safetensors", ("inputs", "factory")),
     "onnx": Form(_onnx, ".onnx", (), words={"time": "7"}),
 }
-"""Each main net is converted from each of these."""
+"""What each main net is converted from."""
 
 LAYOUTS = {
     "state_dict": Form(

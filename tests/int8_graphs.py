@@ -295,6 +295,15 @@ GRAPHS: dict[str, Graph] = {
         rounded=2,
         floats=1,
     ),
+    "scan": Graph(
+        "a=MatMul(x,w) t=Transpose<perm=[1,0,2]>(a) h,o=Scan<num_scan_inputs=1,body=t(float[batch,32] s, float[batch,32] i)=>(float[batch,32] n, float[batch,32] e)"
+        "{m=MatMul(s,v) n=Add(m,i) e=Tanh(n)}>(start,t) z=Transpose<perm=[1,0,2]>(o) y=MatMul(z,u)",
+        {"w": (32, 32), "v": (32, 32), "u": (32, 32)},
+        "float[batch,12,32] x, float[batch,32] start",
+        "float[batch,12,32] y",
+        rounded=2,
+        floats=1,
+    ),
     "ids": Graph(
         "e=Gather(table,ids) m=Cast<to=1>(mask) n=Unsqueeze(m,last) k=Mul(e,n) a=MatMul(k,w) r=Relu(a) y=MatMul(r,v)",
         {"table": (20, 32), "w": (32, 32), "v": (32, 32), "last": _c(-1)},

@@ -24,7 +24,15 @@ IMPOSSIBLE = {
 }
 """What torch's exporter for TorchScript can't do, and what it says; the bare call says no more."""
 
-PAIRS = [(net, form) for net in MAIN for form in FORMS if (net, form) not in IMPOSSIBLE]
+ALIKE = ("pickled module", "state_dict", "safetensors")
+"""From all of these comes the same module, which is then exported alike: each net is tried from one of them."""
+
+PAIRS = [
+    (net, form)
+    for number, net in enumerate(MAIN)
+    for form in FORMS
+    if (net, form) not in IMPOSSIBLE and (form not in ALIKE or form == ALIKE[number % len(ALIKE)])
+]
 IN_LAYOUTS = list(zip(("digits", "pair") * len(LAYOUTS), LAYOUTS, strict=False))
 
 

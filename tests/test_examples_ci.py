@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import deploykit as api
+from deploykit.recipes.recipe import read
 from tests.conftest import Once
 from tests.running import ROOT
 from tests.sealed_models import sealed_models, spoil
@@ -214,3 +215,31 @@ def test_the_hook_installs_deploykit_alone_and_is_for_models_alone() -> None:
     assert hook()["additional_dependencies"] == ["deploykit"]
     names = ["model.onnx", "a/b.onnx", "model.onnx.data", "model.golden.npz", "onnx", "README.md"]
     assert [name for name in names if re.search(hook()["files"], name)] == ["model.onnx", "a/b.onnx"]
+
+
+def test_the_action_runs_a_recipe_and_uploads_what_it_made(machine: Machine) -> None:
+    """Its own commands are run, with the values that GitHub would fill in."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    inputs = {name: one["default"] for name, one in action["inputs"].items()}
+    steps = action["runs"]["steps"]
+    install, run = (step for step in steps if "run" in step)
+    assert install["run"].startswith("pip install")
+    (machine.checkout / "deploykit.toml").write_text(
+        'source = "models/model.onnx"\n[[artifact]]\nname = "small"\nsteps = ["simplify"]\n'
+    )
+    filled = {name: inputs[re.sub(r"\$\{\{ inputs\.(\w+) \}\}", r"\1", text)] for name, text in run["env"].items()}
+    ran = machine.knowing({**filled, "GITHUB_STEP_SUMMARY": str(machine.checkout / "summary.md")}).shell(run["run"])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    kept = machine.checkout / inputs["output"]
+    assert {file.name for file in kept.iterdir()} == {"model.small.onnx", "model.small.golden.npz", "report.html"}
+    assert "✅ proved" in (machine.checkout / "summary.md").read_text()
+    uses = [step["uses"] for step in steps if "uses" in step]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", one) for one in uses)
+    assert not any("${{" in step["run"] for step in steps if "run" in step), "an input is no part of a command"
+
+
+def test_the_recipe_of_the_examples_is_one_that_can_be_followed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples" / "deploykit.toml", tmp_path)
+    for name in ("digits.pt", "digits_val.npz"):
+        (tmp_path / name).touch()
+    assert [one.name for one in read(tmp_path / "deploykit.toml").artifact] == ["small", "half"]

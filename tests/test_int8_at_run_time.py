@@ -73,7 +73,7 @@ def test_products_and_lstms_become_one_kernel_each(graph: Graph, kernel: str, co
 def test_weights_alone_are_rounded_in_blocks(graph: Graph, bits: int, block: int, least: float, tmp_path: Path) -> None:
     stage, found, kernels = rounded(graph, WeightOnly(bits=bits, block=block), tmp_path)
     assert kernels["MatMulNBits"] == len(stage.layers)
-    assert [layer.fate for layer in stage.layers] == ["int8"] * len(stage.layers)
+    assert [layer.fate for layer in stage.layers] == [f"int{bits}"] * len(stage.layers)
     assert found > least
     assert stage.made.precision == f"int{bits}"
 

@@ -1,5 +1,6 @@
 """What int8 is calibrated with, and what it refuses."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import deploykit
 from deploykit.errors import ModelError, UsageError
 from deploykit.passes.int8 import Int8
 from deploykit.quantization.calibrating import Calibration, calibrate
+from deploykit.quantization.health import Health, chosen
+from deploykit.quantization.ranges import Grid
 from deploykit.quantization.reading import read
+from deploykit.quantization.targets import TARGETS
 from deploykit.tensors import Tensors
 from tests.int8_graphs import GRAPHS, Graph
 from tests.test_int8_graphs import ANY, quantized
@@ -33,6 +37,10 @@ def calibrated(graph: Graph, folder: Path, samples: Tensors, batch: int = 8) -> 
             yield {"x": samples["x"][start : start + batch]}
 
     return calibrate(read(model), TENSORS, CHANNELS, calls, folder, lambda _: None)
+
+
+def said_of(found: Calibration, method: str = "auto") -> list[str]:
+    return list(Health.of(found, chosen(found, TARGETS["cpu"], method)).said())
 
 
 def same(one: Calibration, other: Calibration) -> bool:
@@ -99,11 +107,42 @@ def test_a_damaged_calibration_is_refused(text: str, tmp_path: Path) -> None:
 def test_the_health_of_a_calibration_is_told(tmp_path: Path) -> None:
     x = NET.samples(32)["x"]
     growing = x * np.linspace(0.1, 3, 32).reshape(-1, 1, 1, 1).astype(np.float32)
-    said = " ".join(calibrated(NET, tmp_path, {"x": growing}, batch=4).health())
+    said = " ".join(said_of(calibrated(NET, tmp_path, {"x": growing}, batch=4)))
     assert "still growing at the last samples" in said
-    said = " ".join(calibrated(NET, tmp_path, {"x": np.zeros_like(x)}).health())
+    said = " ".join(said_of(calibrated(NET, tmp_path, {"x": np.zeros_like(x)})))
     assert "tensors never change: x" in said
-    assert not list(calibrated(NET, tmp_path, {"x": np.concatenate([x, x])}).health())
+    assert not list(said_of(calibrated(NET, tmp_path, {"x": np.concatenate([x, x])}), "minmax"))
+
+
+def test_what_is_clipped_is_said_with_the_worst(tmp_path: Path) -> None:
+    x = NET.samples(32)["x"].copy()
+    x[:, 0, 0, :8] = 1000
+    found = calibrated(NET, tmp_path, {"x": x})
+    health = Health.of(found, chosen(found, TARGETS["cpu"], "percentile"))
+    assert max(health.saturation, key=lambda name: health.saturation[name]) in ("r", "t", "y")
+    assert any(line.startswith("clipped at the ends of their ranges") for line in health.said())
+    whole = Health.of(found, chosen(found, TARGETS["cpu"], "minmax"))
+    assert not whole.saturation
+
+
+def test_the_share_that_is_clipped_is_that_of_the_values(tmp_path: Path) -> None:
+    x = NET.samples(32)["x"]
+    found = calibrated(NET, tmp_path, {"x": x})
+    grid = Grid(-1.0, 1.0, 255, symmetric=False)
+    half = grid.scale / 2
+    share = float(((x > 1 + half) | (x < -1 - half)).mean())
+    assert share == pytest.approx(grid.outside(found.counts["x"].values()), rel=0.02)
+
+
+def test_channels_that_never_change_are_counted(tmp_path: Path) -> None:
+    graph = GRAPHS["dead_channels"]
+    made = quantized(graph, tmp_path, save_calibration=str(tmp_path / "ranges.json"))
+    assert any("2 channels of 'r' never change" in note for note in made.stages[0].notes), made.stages[0].notes
+    report = json.loads((tmp_path / "ranges.json").read_text())["report"]
+    assert report["constant_channels"] == {"r": 2}
+    assert (report["samples"], report["tensors"]) == (32, 3)
+    again = Calibration.read(tmp_path / "ranges.json")
+    assert again.channels["r"].constant == 2
 
 
 def test_what_it_can_not_be_calibrated_with_is_named(tmp_path: Path) -> None:

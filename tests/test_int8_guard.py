@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import deploykit
+from deploykit.console.made import show_layers
 from deploykit.errors import NotEquivalent
 from deploykit.passes.dynamic import Dynamic
 from deploykit.passes.int8 import Int8
@@ -59,7 +60,9 @@ def convolutions() -> list[str]:
     return [node.name for node in uneven().proto().graph.node if node.op_type == "Conv"]
 
 
-def test_the_layers_that_harm_go_back_to_float_and_no_others(tmp_path: Path) -> None:
+def test_the_layers_that_harm_go_back_to_float_and_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage = searched(tmp_path, 25.0)
     assert in_float(stage) == {convolutions()[block] for block in HARMED}
     assert stage.verdict.passed
@@ -67,6 +70,10 @@ def test_the_layers_that_harm_go_back_to_float_and_no_others(tmp_path: Path) -> 
     harmed = [alone.pop(convolutions()[block]) for block in HARMED]
     assert max(harmed) < min(alone.values())
     assert any("went back to float" in note for note in stage.notes)
+    show_layers(stage.layers)
+    table = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {line[0] for line in table[:3]} == in_float(stage), "the worst first"
+    assert [line[3].strip() for line in table] == ["float: for the budget"] * 3 + ["int8"] * 3
     assert len(list(tmp_path.glob("*.onnx"))) == 2, "only the source and the result are left"
 
 
@@ -135,11 +142,11 @@ def test_the_other_ways_to_round_have_the_same_guard(one: Any, tmp_path: Path) -
     rare = np.where(rng.random((96, 96)) < 0.02, 300, 1)
     outliers = (weight(rng, (96, 96)) * rare / loud[:, None]).astype(np.float32)
     graph = Graph(
-        "a=MatMul(x,w) r=Relu(a) s=Mul(r,loud) b=MatMul(s,v) t=Relu(b) y=MatMul(t,u)",
+        "a=MatMul(x,w) r=Relu(a) s=Mul(r,loud) k=Abs(s) b=MatMul(k,v) t=Relu(b) y=MatMul(t,u)",
         {"w": (96, 96), "v": outliers, "u": (96, 96), "loud": loud},
         "float[batch,96] x",
         "float[batch,96] y",
     )
     model, samples = graph.written(tmp_path)
     made = deploykit.optimize(model, tmp_path / "q.onnx", passes=[one], data=samples, demand=demand(16.0))
-    assert in_float(made.stages[0]) == {"MatMul_3"}
+    assert in_float(made.stages[0]) == {"MatMul_4"}

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "deploykit"
 LAYERS = (
     ("cli",),
     ("console",),
+    ("recipes",),
     ("engines",),
     ("benchmarking", "conversion", "optimization", "inspection", "examination", "listing", "reporting", "sealing"),
     ("exporters", "passes"),
@@ -22,7 +23,7 @@ LAYERS = (
     ("artifact",),
     ("sniff",),
     ("clock", "machine", "nvidia", "pickles", "plugin", "runtimes", "tensors"),
-    ("opcodes", "protobuf"),
+    ("opcodes", "protobuf", "typed"),
     ("errors",),
 )
 """From the top: each may import what is in the rows under it, and what is in its own file or folder."""

@@ -30,6 +30,7 @@ def folder(here: Path, digits: Path) -> Path:
         (["--int8"], 2, "--synthetic-calibration"),
         (["--int8", *DATA, "--method", "entrpy"], 2, "did you mean 'entropy'?"),
         (["--int8", *DATA, "--target", "tensort"], 2, "did you mean 'tensorrt'?"),
+        (["--int8", *DATA, "--effort", "hihg"], 2, "there is no effort 'hihg'; did you mean 'high'?"),
         (["--int8", *DATA, "--keep", "node_Conv_1"], 2, "has no node 'node_Conv_1'"),
         (["--int8", *DATA, "--block", "32"], 2, "--block says nothing about --int8"),
         (["--fp16", "--keep-slower"], 2, "leave it out"),
@@ -45,6 +46,10 @@ def folder(here: Path, digits: Path) -> Path:
         (["--int8", *DATA, "--min-agreement", "101%"], 2, "from 0 to just under 1"),
         (["--int8", *DATA, "--labels", "digits_val.npz:z"], 2, "z"),
         (["--int8", "--calibration", "digits_val.npz"], 2, "is no calibration"),
+        (["--int8", *DATA, "--save-calibration", "digits.onnx"], 2, "no name of such a file"),
+        (["--int8", *DATA, "--save-calibration", "nowhere/r.json"], 2, "can't write to the folder nowhere"),
+        (["--int8", *DATA, "--time-budget", "-1"], 2, "a number of seconds"),
+        (["--weight-only", "4", "--time-budget", "nan"], 2, "a number of seconds"),
         (["--int8", *DATA, "--min-sqnr", "90"], 1, "SQNR"),
         (["--int8", *DATA], 1, "can't be told from 360 samples"),
     ],
@@ -107,9 +112,11 @@ def test_parts_of_the_data_are_calibrated_apart_and_merged(folder: Path) -> None
         x = file["x"]
     np.savez(folder / "a.npz", x=x[:200])
     np.savez(folder / "b.npz", x=x[200:])
+    journal = (folder / ".deploykit" / "journal.jsonl").read_text()
     for part in "ab":
         ran = command("calibrate", "digits.onnx", "--data", f"{part}.npz", "-o", f"{part}.json", cwd=folder)
         assert ran.code == 0, ran.err
+    assert (folder / ".deploykit" / "journal.jsonl").read_text() == journal, "no model was made"
     ran = command("calibrate", "--merge", "a.json", "b.json", "-o", "all.json", "--json", cwd=folder)
     assert (ran.code, ran.json["samples"]) == (0, 360), ran.err
     whole = command("calibrate", "digits.onnx", *DATA, "-o", "whole.json", cwd=folder)
@@ -135,6 +142,7 @@ def test_parts_of_the_data_are_calibrated_apart_and_merged(folder: Path) -> None
         (["--merge", "digits.onnx", "digits.onnx"], "is no calibration"),
         (["--merge", "none.json", "none.json"], "can't read"),
         (["digits.onnx", *DATA, "--target", "gpu"], "there is no target 'gpu'"),
+        (["digits.onnx", *DATA, "-o", "digits.onnx"], "no name of such a file"),
     ],
 )
 def test_what_can_not_be_calibrated_is_said(folder: Path, arguments: list[str], said: str) -> None:

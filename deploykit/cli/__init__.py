@@ -9,13 +9,16 @@ from deploykit.cli import (
     bench,
     build,
     calibrate,
+    clean,
     convert,
     doctor,
     exits,
+    init,
     inspect,
     listing,
     optimize,
     quantize,
+    running,
     seal,
     validate,
     verify,
@@ -54,6 +57,9 @@ app.command("verify")(verify.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("list")(listing.command)
+app.command("init")(init.command)
+app.command("run")(running.command)
+app.command("clean")(clean.command)
 
 
 def main() -> None:

@@ -63,6 +63,6 @@ def _fail(error: DeploykitError, arguments: list[str]) -> int:
 
 def _system(error: OSError) -> DeploykitError:
     place = error.filename or "the disk"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ModelError(f"no space left for {place}", fix="free some space, or write elsewhere with -o")
     return UsageError(f"{place}: {error.strerror or error}", fix="check the path and its permissions")

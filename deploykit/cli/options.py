@@ -165,13 +165,14 @@ def loading(taken: SampleOptions, source: SourceOptions) -> "Loading":
         "static": source.static,
         "signature": source.signature,
         "custom_objects": str(source.custom_objects) if source.custom_objects else None,
-        "graph_inputs": _names(source.graph_inputs),
-        "graph_outputs": _names(source.graph_outputs),
+        "graph_inputs": names(source.graph_inputs),
+        "graph_outputs": names(source.graph_outputs),
         "layout": source.layout,
     }
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def names(text: str | None) -> tuple[str, ...]:
+    """Read ``a,b``."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 

@@ -63,6 +63,15 @@ class Integers:
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="auto, minmax, average, percentile, entropy or mse.")
     ] = None
+    effort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="low|normal|high",
+            help="low: ranges and scales of the first look. normal: scales of weights searched for, biases corrected,"
+            " channels equalized or smoothed where it pays. high: weights rounded by what it does to their layer's"
+            " output, too, and every method tried; how many minutes that takes is said.",
+        ),
+    ] = None
     keep: Annotated[list[str] | None, typer.Option(metavar="NODE", help="A node that stays in float. Repeatable.")] = (
         None
     )
@@ -179,6 +188,7 @@ def _given(asked: Integers) -> dict[str, Any]:
         "block": asked.block,
         "target": asked.target,
         "method": asked.method,
+        "effort": asked.effort,
         "keep": tuple(asked.keep) if asked.keep else None,
         "calibration": str(asked.calibration) if asked.calibration else None,
         "save_calibration": str(asked.save_calibration) if asked.save_calibration else None,

@@ -1,5 +1,6 @@
 """How results look: rich tables and a spinner in a terminal, or one JSON object on standard output."""
 
+from deploykit.console.chain import show_freed, show_plan, show_recipe, show_run
 from deploykit.console.made import (
     show_bench,
     show_calibration,
@@ -24,9 +25,13 @@ __all__ = [
     "show_conversion",
     "show_engine",
     "show_examination",
+    "show_freed",
     "show_inspection",
     "show_optimization",
+    "show_plan",
     "show_plugins",
+    "show_recipe",
+    "show_run",
     "show_seal",
     "show_verdict",
     "show_verification",

@@ -1,5 +1,6 @@
 """How what was made looks: models, ranges, seals."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deploykit.console.pieces import escaped, facts, new_table, number, rate, size, terminal
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from deploykit.engines import Built
     from deploykit.optimization import Optimization
     from deploykit.optimization.calibration import Calibrated
+    from deploykit.passes import Layer
     from deploykit.sealing import Seal, Verification
     from deploykit.validation.verdict import Verdict
 
@@ -47,6 +49,7 @@ def show_optimization(made: "Optimization") -> None:
     facts([("note", note) for note in made.notes])
     for stage in made.stages:
         facts([(stage.applied.partition(":")[0], stage.done), *(("note", note) for note in stage.notes)])
+        show_layers(stage.layers)
     show_verdict(made.verdict)
     if made.speed is not None:
         from deploykit.timing.words import told
@@ -74,6 +77,24 @@ def show_engine(made: "Built") -> None:
         terminal().print(f"[bold yellow]UNPROVED[/]: built, not run: {escaped(made.unproved)}", soft_wrap=True)
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.seconds.items())
     facts([("wrote", ", ".join(f"{file} ({size(file.stat().st_size)})" for file in made.files)), ("time", spent)])
+
+
+_LAYERS = 12
+"""So many lines tell of layers; --json has all."""
+
+
+def show_layers(layers: "Sequence[Layer]") -> None:
+    """Print what layers do to the outputs alone, where that was measured, and what became of them; the worst first."""
+    measured = sorted((one for one in layers if one.alone is not None), key=lambda one: one.alone or 0.0)
+    if not measured:
+        return
+    table = new_table("layer", "operator", "SQNR dB alone>", "fate")
+    for one in measured[:_LAYERS]:
+        table.add_row(escaped(one.name), one.operator, number(one.alone), escaped(one.fate))
+    terminal().print(table)
+    rest = len(measured) - _LAYERS
+    if rest > 0:
+        facts([("", f"and {rest} that harm less: --json has them")])
 
 
 def show_calibration(made: "Calibrated") -> None:

@@ -14,8 +14,12 @@ from deploykit.errors import ModelError, UsageError, nearest
 from deploykit.sidecar import Shapes
 from deploykit.tensors import TensorSpec
 
-_FORM = "--shape 'x:1x3x224x224,8x3x224x224,32x3x224x224' (smallest, usual, largest), or one shape for all three"
+_FORM = (
+    "--shape 'x:1x3x224x224,8x3x224x224,32x3x224x224' (smallest, usual, largest), one shape for all three, or sizes of"
+    " the batch: 1,8,32"
+)
 _SHAPE = re.compile(r"(?:(?P<name>.+):)?(?P<sizes>\d+(?:x\d+)*)")
+_SIZES = re.compile(r"\d+(?:\s*,\s*\d+){0,2}")
 _THREE = 3
 
 
@@ -37,18 +41,33 @@ def profiles_of(inputs: Sequence[TensorSpec], texts: Sequence[str], golden: Path
     Raises:
         UsageError: a shape can't be read, or does not fit its input.
     """
+    batch, texts = _batch(inputs, texts)
     asked = _asked(inputs, texts)
     open_ = [spec for spec in inputs if any(isinstance(dim, str) for dim in spec.dims)]
     sizes = _sizes(open_, golden) if any(spec.name not in asked for spec in open_) else {}
     made, said = dict[str, Shapes](), list[str]()
     for spec in open_:
         own = asked.get(spec.name)
-        shapes = own or _derived(spec, sizes)
+        shapes = own or _derived(spec, {**sizes, **batch})
         made[spec.name] = shapes
-        origin = "as --shape says" if own else f"from the signature and {golden.name}"
+        said_so = own or batch.keys() & set(spec.dims)
+        origin = "as --shape says" if said_so else f"from the signature and {golden.name}"
         said.append(f"{spec.name} {_text(shapes[0])} to {_text(shapes[2])}, tuned for {_text(shapes[1])}, {origin}")
     _check_axes(open_, made)
     return Profiles(made, tuple(said))
+
+
+def _batch(inputs: Sequence[TensorSpec], texts: Sequence[str]) -> tuple[dict[str, Sequence[int]], Sequence[str]]:
+    """Take sizes of the batch, ``1,8,32``, apart from shapes: for the first axis of all inputs."""
+    sizes = [text for text in texts if _SIZES.fullmatch(text.strip())]
+    if not sizes:
+        return {}, texts
+    first = {spec.dims[0] for spec in inputs if spec.dims and isinstance(spec.dims[0], str)}
+    numbers = sorted(int(part) for part in sizes[0].split(","))
+    if len(sizes) > 1 or len(first) != 1 or not numbers[0]:
+        raise UsageError(f"--shape {sizes[-1]} says no sizes of a batch that all inputs share", fix=_FORM)
+    least, usual, most = numbers[0], numbers[len(numbers) // 2], numbers[-1]
+    return {str(first.pop()): (least, usual, usual, most)}, [text for text in texts if text not in sizes]
 
 
 def _asked(inputs: Sequence[TensorSpec], texts: Sequence[str]) -> dict[str, Shapes]:
@@ -107,7 +126,7 @@ def _derived(spec: TensorSpec, sizes: Mapping[str, Sequence[int]]) -> Shapes:
     for axis, dim in enumerate(spec.dims):
         if isinstance(dim, str):
             found = sizes[dim]
-            least[axis] = 1 if dim.isidentifier() else min(found)
+            least[axis] = 1 if dim.isidentifier() and not isinstance(found, tuple) else min(found)
             usual[axis] = Counter(found).most_common(1)[0][0]
             most[axis] = max(found)
     return tuple(least), tuple(usual), tuple(most)

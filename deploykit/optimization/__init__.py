@@ -28,7 +28,7 @@ from deploykit.validation.demand import LOSSY
 from deploykit.validation.evidence import SAMPLES, Size, golden_path
 from deploykit.validation.verdict import Verdict
 
-__all__ = ["Measure", "Optimization", "Stage", "optimize"]
+__all__ = ["Measure", "Optimization", "Stage", "check_steps", "checked", "optimize"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def optimize(  # noqa: PLR0913 - the options of the command
         NotEquivalent: a result does not answer as the source does, or is not faster; nothing is written.
         DeploykitError: the model can't be read, or a pass not be applied to it.
     """
-    chain = [PASSES.make(one) if isinstance(one, str) else one for one in passes]
+    chain = [PASSES.parse(one) if isinstance(one, str) else one for one in passes]
     asked = Asked(**loading)
     source = Artifact.open(model or workspace.latest())
-    before = _checked(source, asked, chain, demand or Demand(), keep_slower=keep_slower)
+    before = checked(source, asked, chain, demand or Demand(), keep_slower=keep_slower)
     target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
     clock = Clock()
     with staging(target.parent) as stage:
@@ -103,6 +103,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
             if not (keep_slower or is_faster(speed)):
                 raise refusal(speed, stages)
         files = run.promoted(path)
+        run.forget()
         clock.lap("save")
     notes = evidence.notes
     return Optimization(
@@ -111,7 +112,32 @@ def optimize(  # noqa: PLR0913 - the options of the command
     )  # fmt: skip
 
 
-def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand, *, keep_slower: bool) -> Measure:
+def check_steps(passes: Sequence[Pass], precision: str = "float32", *, made_up: bool) -> str:
+    """Make sure that each pass takes what the one before it gives, and that its options make sense.
+
+    Args:
+        passes: in their order.
+        precision: of the model that goes in.
+        made_up: whether there are no samples of the user's.
+
+    Returns:
+        The precision of what comes out.
+
+    Raises:
+        UsageError: one does not fit.
+    """
+    for one in passes:
+        if precision not in one.accepts:
+            raise UsageError(
+                f"{name_of(one)} takes a model in {' or '.join(sorted(one.accepts))}, and this one is in {precision}",
+                fix="name the model from before that was done to it",
+            )
+        one.check(made_up=made_up)
+        precision = one.precision or precision
+    return precision
+
+
+def checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Demand, *, keep_slower: bool) -> Measure:
     """Make sure that the whole chain fits before anything runs, and measure what goes in.
 
     Raises:
@@ -126,16 +152,7 @@ def _checked(source: Artifact, asked: Asked, passes: Sequence[Pass], demand: Dem
         )
     check_options(asked, source)
     before = measured(source.path, load(source.path))
-    precision = before.precision
-    for one in passes:
-        if precision not in one.accepts:
-            raise UsageError(
-                f"{name_of(one)} takes a model in {' or '.join(sorted(one.accepts))}, and this one is in {precision}",
-                fix="name the model from before that was done to it",
-                details=[str(source.path)],
-            )
-        one.check(made_up=asked.data is None)
-        precision = one.precision or precision
+    precision = check_steps(passes, before.precision, made_up=asked.data is None)
     if keep_slower and not any(one.hastens for one in passes):
         raise UsageError("--keep-slower is for what is meant to be faster on this machine", fix="leave it out")
     if demand.labels is not None and asked.data is None:

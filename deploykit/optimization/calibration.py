@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -11,16 +11,22 @@ from deploykit import workspace
 from deploykit.artifact import Artifact, staging
 from deploykit.backends import Asked, Loading, check_options
 from deploykit.child import Step, silent
+from deploykit.clock import Clock
 from deploykit.errors import UsageError
-from deploykit.optimization import optimize
+from deploykit.optimization import checked
+from deploykit.optimization.chain import Chain
+from deploykit.optimization.evidence import evidence_of
 from deploykit.optimization.quantizing import CALIBRATION_SAMPLES
-from deploykit.quantization.calibrating import Calibration, fingerprint
+from deploykit.passes import PASSES
+from deploykit.quantization.calibrating import Calibration, check_place, fingerprint
 from deploykit.quantization.calibrating import calibrate as counted
+from deploykit.quantization.health import Health, chosen
 from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Named, find_regions
 from deploykit.quantization.targets import target_of
 from deploykit.tensors import Array, Signature
-from deploykit.validation.evidence import batches, is_batched
+from deploykit.validation import Demand
+from deploykit.validation.evidence import Size, batches, is_batched
 
 _BATCH = 8
 
@@ -63,18 +69,21 @@ def calibrate(
     Raises:
         UsageError: there are no samples, or the files are of different models.
     """
+    if output is not None:
+        check_place(Path(output))
     if merge:
         if model is not None:
             raise UsageError("--merge takes files of ranges, and no model", fix="leave the model out")
         found = _merged([Path(one) for one in merge])
-        return _written(found, Path(output or "merged.ranges.json"), None, tuple(Path(one) for one in merge))
+        files = tuple(Path(one) for one in merge)
+        return _written(found, Path(output or "merged.ranges.json"), None, files, target)
     asked = Asked(**loading)
     source = Artifact.open(model or workspace.latest())
     check_options(asked, source)
     if asked.data is None:
         raise UsageError("there is nothing to calibrate with", fix="--data calib.npz")
     found = _counted(source, asked, target, samples or CALIBRATION_SAMPLES, step)
-    return _written(found, Path(output or f"{source.path.stem}.ranges.json"), source.path, ())
+    return _written(found, Path(output or f"{source.path.stem}.ranges.json"), source.path, (), target)
 
 
 def _counted(source: Artifact, asked: Asked, target: str, samples: int, step: Step) -> Calibration:
@@ -82,9 +91,12 @@ def _counted(source: Artifact, asked: Asked, target: str, samples: int, step: St
     from deploykit.onnx_io import load, signature
 
     rules = target_of(target)
-    with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
-        simplified = Path(folder) / "model.onnx"
-        optimize(source.path, simplified, step=step)
+    simplify, quantize = PASSES.make("simplify"), PASSES.make("int8", target=target, synthetic_calibration=True)
+    checked(source, Asked(), [simplify, quantize], Demand(), keep_slower=False)
+    with tempfile.TemporaryDirectory(prefix="deploykit-") as folder, staging(Path(folder)) as stage:
+        evidence = evidence_of(source, Asked(), Size(stage.folder / "evidence"), Demand(), step)
+        chain = Chain(source, Path("model.onnx"), stage, evidence, Clock(), step)
+        simplified, _ = chain.applied(simplify, source.path, stage.folder / "simplified")
         graph = read(simplified, rules)
         named = Named.of(find_regions(graph, rules))
         calls = partial(_calls, asked, signature(load(simplified)), samples)
@@ -105,8 +117,7 @@ def _merged(files: Sequence[Path]) -> Calibration:
     return found
 
 
-def _written(found: Calibration, path: Path, model: Path | None, merged: tuple[Path, ...]) -> Calibrated:
-    with staging(path.parent) as stage:
-        found.write(stage.folder / path.name)
-        stage.commit(path.name)
-    return Calibrated(path, model, merged, found.samples, len(found.counts), tuple(found.health()))
+def _written(found: Calibration, path: Path, model: Path | None, merged: tuple[Path, ...], target: str) -> Calibrated:
+    health = Health.of(found, chosen(found, target_of(target)))
+    found.save(path, asdict(health))
+    return Calibrated(path, model, merged, found.samples, len(found.counts), tuple(health.said()))

@@ -1,11 +1,14 @@
 """One pass after the other, each result proved; and the last one put in its place."""
 
-from collections.abc import Callable
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deploykit import __version__, machine
 from deploykit.artifact import Artifact, Staging, sha256
 from deploykit.child import Step
 from deploykit.clock import Clock
@@ -16,6 +19,7 @@ from deploykit.plugin import name_of, spelled
 from deploykit.promotion import promote
 from deploykit.validation.evidence import golden_path
 from deploykit.validation.verdict import Verdict
+from deploykit.workspace import Found
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Chain:
     """Whether the model has lost something by now, so that it is judged by how much."""
     fewer: bool = False
     """Whether it has fewer bits by now, so that the user's bounds are for it."""
+    settled: list[Found] = field(default_factory=list)
+    """What passes had found out on the way, and is of no use once the result is in its place."""
 
     def applied(self, one: Pass, path: Path, folder: Path) -> tuple[Path, Stage]:
         """Apply a pass in a folder of its own, and prove what it made."""
@@ -76,9 +82,11 @@ class Chain:
         judging = partial(self.evidence.judge, target=self.target, lossy=self.lossy, fewer=self.fewer)
         judge = _Judged(judging, self.clock, name_of(one))
         self.step(f"{name_of(one)}: {path.name}")
+        found = _Found(path, self.evidence)
         made = one.apply(
-            path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step)
+            path, Work(self.evidence.calls, written.write, judge, self.evidence.data is None, own, self.step, found.of)
         )
+        self.settled += found.places if made.settled else []
         self.step(f"proving {self.target.name} after {name_of(one)}")
         self.clock.lap(name_of(one))
         verdict = judge(made.path)
@@ -87,6 +95,13 @@ class Chain:
         measure = written.measures[made.path]
         return made.path, Stage(spelled(one), made.done, made.notes, made.layers, verdict, measure)
 
+    def golden(self) -> Path:
+        """Give the golden that a result has now, in the stage."""
+        place = self.stage.folder / f"{'lossy' if self.lossy else 'same'}.golden.npz"
+        if not place.exists():
+            self.evidence.write(place, lossy=self.lossy)
+        return place
+
     def _lineage(self, one: Pass, model: Any) -> None:
         """Write in a model where it comes from."""
         from deploykit.onnx_io import lineage, set_lineage
@@ -94,19 +109,12 @@ class Chain:
         if "source.sha256" not in lineage(model):
             own_source = {"source.sha256": self.source.sha256(), "source.name": self.source.path.name}
             set_lineage(model, **own_source)
-        set_lineage(model, **{"golden.sha256": sha256(self._golden())})
+        set_lineage(model, **{"golden.sha256": sha256(self.golden())})
         before = lineage(model).get("passes")
         own = spelled(one)
         set_lineage(model, passes=f"{before}; {own}" if before else own)
         if one.precision is not None:
             set_lineage(model, precision=one.precision)
-
-    def _golden(self) -> Path:
-        """Give the golden that a result has now, in the stage."""
-        place = self.stage.folder / f"{'lossy' if self.lossy else 'same'}.golden.npz"
-        if not place.exists():
-            self.evidence.write(place, lossy=self.lossy)
-        return place
 
     def _broken(self, one: Pass, made: Applied, verdict: Verdict, before: Verdict) -> NotEquivalent:
         said = [*made.notes, *(check.said for check in verdict.failures[:3])]
@@ -122,9 +130,11 @@ class Chain:
                 verdict=verdict,
             )
         blame = [] if before.passed else [f"so it was before {name_of(one)}: {self._at_fault}"]
+        less = ["ask for less: --min-agreement, --min-sqnr, --max-drop", "or leave the model as it is"]
+        otherwise = less if one.lossy else ["leave it out"]
         return NotEquivalent(
             f"after {name_of(one)} the model does not answer as {self.evidence.source} does; nothing was written",
-            fix="deploykit validate shows what is wrong with the model" if blame else "leave it out",
+            fix="deploykit validate shows what is wrong with the model" if blame else otherwise,
             details=[*blame, *said],
             verdict=verdict,
         )
@@ -139,13 +149,36 @@ class Chain:
 
     def promoted(self, path: Path) -> list[Path]:
         """Put the last file and its golden in their place."""
-        golden = self._golden().rename(self.stage.folder / golden_path(self.target).name)
+        golden = self.golden().rename(self.stage.folder / golden_path(self.target).name)
         written = [file for file in path.parent.iterdir() if file.is_file()]
         for file in written:
             file.rename(self.stage.folder / file.name)
         return promote(
             self.stage, self.target, [file.name for file in written], golden.name, ("optimize", self.source.path)
         )
+
+    def forget(self) -> None:
+        """Remove what was kept for a rerun, now that the result is in its place."""
+        for place in self.settled:
+            place.forget()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where a pass keeps what it finds out about a file: no other model, evidence, version or machine has the same."""
+
+    path: Path
+    evidence: Evidence
+    places: list[Found] = field(default_factory=list)
+
+    def of(self, words: Sequence[str]) -> Found:
+        from deploykit.onnx_io import external_files
+
+        files = [self.path, *sorted(external_files(self.path))]
+        versions = [importlib.metadata.version(name) for name in ("onnxruntime", "onnx", "onnx-ir", "numpy")]
+        said = [*words, *map(sha256, files), self.evidence.digest(), __version__, *versions, *machine.instructions()]
+        self.places.append(Found.of(hashlib.sha256("\0".join(said).encode()).hexdigest()))
+        return self.places[-1]
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """By what the results of passes are judged."""
 
+import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from itertools import chain as together
 from pathlib import Path
 
 from deploykit.artifact import Artifact, Format
@@ -32,6 +34,8 @@ class Evidence:
     """What the verdict calls the source."""
     demand: Demand
     """What is asked of a result in fewer bits."""
+    looked_at: Callable[[], Iterator[Mapping[str, Array]]] | None = None
+    """Gives other samples for passes to look at than those that results are judged by."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -41,7 +45,9 @@ class Evidence:
         return (f"{self.source} was not made by deploykit: it is itself the source that the result is held to",)
 
     def calls(self) -> Iterator[Mapping[str, Array]]:
-        """Give the inputs of every call, the user's where there are any."""
+        """Give the inputs of every call that passes look at: the user's where there are any."""
+        if self.looked_at is not None:
+            return self.looked_at()
         return (case.inputs for case in (self.data or self.golden).cases)
 
     def judge(self, path: Path, target: Path, *, lossy: bool, fewer: bool) -> Verdict:
@@ -61,6 +67,20 @@ class Evidence:
             return prove_by(self.data or self.golden, demand=demand)
         verdict = prove_by(self.golden, demand=demand.without_labels())
         return prove_by(self.data, demand=demand) if self.data is not None and verdict.passed else verdict
+
+    def digest(self) -> str:
+        """Give a sha256 of what a result in fewer bits is judged by, and of what is asked of it."""
+        from deploykit.samples import labels
+
+        whole = hashlib.sha256(repr((self.demand.bounds, self.demand.tolerances, self.demand.allow_undecided)).encode())
+        if self.demand.labels is not None:
+            whole.update(labels(self.demand.labels).tobytes())
+        judged = ({**case.inputs, **case.reference} for case in (self.data or self.golden).cases)
+        for tensors in together(judged, self.looked_at() if self.looked_at is not None else ()):
+            for name, array in tensors.items():
+                whole.update(f"{name}{array.dtype}{array.shape}".encode())
+                whole.update(array.tobytes())
+        return whole.hexdigest()
 
     def write(self, place: Path, *, lossy: bool) -> None:
         """Write the golden that the result is to have beside it."""

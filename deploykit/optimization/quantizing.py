@@ -57,7 +57,7 @@ def quantize(  # noqa: PLR0913 - the options of the command
         NotEquivalent: the budget can't be kept; nothing is written.
         DeploykitError: the model can't be read, or not be quantized.
     """
-    chosen = PASSES.make(to) if isinstance(to, str) else to
+    chosen = PASSES.parse(to) if isinstance(to, str) else to
     bounds: Bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "allow_undecided": allow_undecided}
     bounds |= {"atol": atol, "rtol": rtol}
     return optimize(

@@ -42,7 +42,7 @@ def _reasons(stages: Sequence[Stage]) -> Iterator[str]:
     if not machine.sums_bytes():
         yield "this CPU has no instructions for sums of products of 8 bits (VNNI, AMX, dot products)"
     layers = next((stage.layers for stage in reversed(stages) if stage.layers), ())
-    floats = [layer for layer in layers if layer.fate != "int8"]
+    floats = [layer for layer in layers if layer.fate.startswith("float")]
     if floats:
         yield f"{len(floats)} of {len(layers)} layers are in float: {', '.join(one.name for one in floats[:3])}"
     else:

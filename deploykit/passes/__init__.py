@@ -6,7 +6,7 @@ evidence of the ORIGINAL source. A pass may try several files and keep the best;
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from deploykit.child import Step
 from deploykit.plugin import Registry
 from deploykit.tensors import Array
 from deploykit.validation.verdict import Verdict
+from deploykit.workspace import Found
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Work:
     """Where other files may lie while the pass runs."""
     step: Step
     """Takes a sentence about what goes on."""
+    found: Callable[[Sequence[str]], Found]
+    """Say where what the pass has found out so far is kept, for a rerun to go on from.
+
+    It takes in words what of the pass that hangs on. Model, evidence, versions and machine are the runner's to add."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Layer:
     name: str
     operator: str
     fate: str
-    """``int8``, or why it is not: ``float: its weight is computed``."""
+    """``int8`` or ``int4``, or why it is not: ``float: its weight is computed``."""
     alone: float | None = None
     """Signal to noise at the outputs in dB with only this layer changed; None where that was not measured."""
 
@@ -61,6 +66,8 @@ class Applied:
     """What the user should know: what was left out, and why."""
     layers: tuple[Layer, ...] = ()
     """The fate of each layer, where the pass chooses among them."""
+    settled: bool = True
+    """Whether a rerun would find nothing better: not where the time was over."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,11 @@ class Pass(ABC):
     """Whether what it makes is judged by what it lost, and so by the user's samples where there are any."""
     suffix: ClassVar[str]
     """What the file it makes is called after, where the user names none: ``model.SUFFIX.onnx``."""
-    precision: ClassVar[str | None] = None
-    """The precision of what it makes; None for that of what it takes."""
+
+    @property
+    def precision(self) -> str | None:
+        """The precision of what it makes; None for that of what it takes."""
+        return None
 
     @property
     def hastens(self) -> bool:

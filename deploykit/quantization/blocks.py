@@ -80,7 +80,7 @@ def place_blocks(model: Model, nodes: Collection[Node], bits: int, block: int) -
         weight = _matrix(node)
         integers, scale = in_blocks(weight, bits, block)
         packed = integers if bits == 8 else integers[..., ::2] | integers[..., 1::2] << 4  # noqa: PLR2004
-        name = f"{node.inputs[1].name}_{node.name}"
+        name = node.inputs[1].name
         inputs = [
             node.inputs[0],
             kept(model, f"{name}_blocks", packed),

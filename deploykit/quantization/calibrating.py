@@ -3,15 +3,16 @@
 import gc
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from deploykit.artifact import Artifact, Format
+from deploykit.artifact import Artifact, Format, staging
 from deploykit.backends import Asked, backend_for
 from deploykit.child import Step
 from deploykit.errors import ModelError, UsageError
@@ -23,6 +24,8 @@ from deploykit.validation.evidence import is_batched
 
 _AT_ONCE = 1 << 24
 """Values of all tensors looked at that a call may give."""
+_LOOKED_AT = 64
+"""Places of a sample at which it is looked whether a channel changes."""
 
 
 @dataclass
@@ -32,6 +35,34 @@ class Channels:
     sums: Array
     count: int
     """Values that were added in each channel."""
+    lowest: Array
+    """Of each channel, where it was looked at: at some places of each call, for that is enough to find what is dead."""
+    highest: Array
+
+    @property
+    def constant(self) -> int:
+        """So many channels had one value wherever they were looked at."""
+        return int((self.lowest == self.highest).sum())
+
+    def merged(self, other: "Channels") -> "Channels":
+        """Give what both saw."""
+        lowest, highest = np.minimum(self.lowest, other.lowest), np.maximum(self.highest, other.highest)
+        return Channels(self.sums + other.sums, self.count + other.count, lowest, highest)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what is kept in a file."""
+        ends = {"lowest": self.lowest.tolist(), "highest": self.highest.tolist()}
+        return {"sums": self.sums.tolist(), "count": self.count, **ends}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Self:
+        """Read it back.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is not whole.
+        """
+        ends = (np.array(kept[name], np.float32) for name in ("lowest", "highest"))
+        return cls(np.array(kept["sums"], np.float64), int(kept["count"]), *ends)
 
     @property
     def means(self) -> Array:
@@ -62,39 +93,33 @@ class Calibration:
                 "the calibrations are of different models", fix="merge those that were taken from the same file"
             )
         counts = {name: one.merged(other.counts[name]) for name, one in self.counts.items() if name in other.counts}
-        channels = {
-            name: Channels(one.sums + other.channels[name].sums, one.count + other.channels[name].count)
-            for name, one in self.channels.items()
-            if name in other.channels
-        }
+        both = self.channels.keys() & other.channels.keys()
+        channels = {name: one.merged(other.channels[name]) for name, one in self.channels.items() if name in both}
         made_up = self.synthetic or other.synthetic
         return Calibration(counts, channels, self.samples + other.samples, self.model, made_up)
 
-    def health(self) -> Iterator[str]:
-        """Say what the user should know of it."""
-        if self.synthetic:
-            yield f"calibrated with {self.samples} samples that were made up: real ones may be quite different"
-        growing = [name for name, one in self.counts.items() if one.calls > 3 and one.grew_at > 0.8 * one.calls]  # noqa: PLR2004
-        if len(growing) > 0.1 * len(self.counts):
-            yield (
-                f"the ranges of {len(growing)} of {len(self.counts)} tensors were still growing at the last samples"
-                f" ({', '.join(growing[:3])}): more samples may help"
-            )
-        still = [name for name, one in self.counts.items() if one.lowest == one.highest]
-        if still:
-            yield f"{len(still)} of {len(self.counts)} tensors never change: {', '.join(still[:3])}"
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
+    def write(self, path: Path, report: Mapping[str, Any] | None = None) -> None:
+        """Write it as JSON; with a report, which is for people and is not read back."""
         kept = {
             "deploykit": "calibration",
             "model": self.model,
             "samples": self.samples,
             "synthetic": self.synthetic,
+            "report": report or {},
             "tensors": {name: one.to_json() for name, one in self.counts.items()},
-            "channels": {name: {"sums": one.sums.tolist(), "count": one.count} for name, one in self.channels.items()},
+            "channels": {name: one.to_json() for name, one in self.channels.items()},
         }
         path.write_text(json.dumps(kept))
+
+    def save(self, path: Path, report: Mapping[str, Any]) -> None:
+        """Put it in a place of the user's, whole or not at all.
+
+        Raises:
+            UsageError: the folder can't be written to.
+        """
+        with staging(path.parent) as stage:
+            self.write(stage.folder / path.name, report)
+            stage.commit(path.name)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -107,7 +132,7 @@ class Calibration:
             kept = json.loads(path.read_text())
             return cls(
                 {name: Counts.from_json(one) for name, one in kept["tensors"].items()},
-                {name: Channels(np.array(one["sums"]), int(one["count"])) for name, one in kept["channels"].items()},
+                {name: Channels.from_json(one) for name, one in kept["channels"].items()},
                 int(kept["samples"]),
                 str(kept["model"]),
                 bool(kept["synthetic"]),
@@ -121,6 +146,18 @@ class Calibration:
                 f"{path} is no calibration, or is damaged",
                 fix="make it again: deploykit quantize --int8 --save-calibration",
             ) from error
+
+
+def check_place(path: Path) -> None:
+    """Make sure that a calibration can be put in a place, before anything runs.
+
+    Raises:
+        UsageError: it can't be, or is the place of something else.
+    """
+    if path.suffix != ".json" or path.is_dir():
+        raise UsageError(f"the ranges are written as JSON, and {path} is no name of such a file", fix="ranges.json")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"can't write to the folder {path.parent}", fix="make the folder, or name another place")
 
 
 def fingerprint(model: Model) -> str:
@@ -146,9 +183,6 @@ def calibrate(
 ) -> Calibration:
     """Run a model over samples and count the values of some of its tensors.
 
-    Only these leave the runtime, and the rest of the graph is optimized as usual. Calls are cut so small that memory
-    stays within a bound, whatever the number of samples.
-
     Args:
         model: the graph; it is changed.
         tensors: names of what is counted: inputs, and results of nodes.
@@ -160,27 +194,55 @@ def calibrate(
     Raises:
         ModelError: the model does not run, or gives what is no number.
     """
-    copy = folder / "calibrated" / "model.onnx"  # and its weights beside it, where they are large
+    found = Calibration({name: Counts() for name in tensors})
+    for count, answer in watched(model, tensors, calls, folder, step):
+        _count(found, channels, answer)
+        found.samples += count
+        step(f"calibrating: {found.samples} samples")
+    return found
+
+
+def watched(
+    model: Model,
+    tensors: Sequence[str],
+    calls: Callable[[], Iterable[Mapping[str, Array]]],
+    folder: Path,
+    step: Step,
+) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Run a model over samples and give some of its tensors, with its inputs, by name; and how many rows they are of.
+
+    Only these leave the runtime, and the rest of the graph is optimized as usual. Calls are cut so small that memory
+    stays within a bound, whatever the number of samples.
+
+    Args:
+        model: the graph; it is changed.
+        tensors: names of what is given: inputs, and results of nodes.
+        calls: gives inputs by name.
+        folder: where a copy of the model may lie.
+        step: takes a sentence about what goes on.
+
+    Raises:
+        ModelError: the model does not run.
+    """
+    copy = folder / "watched" / "model.onnx"  # and its weights beside it, where they are large
     copy.parent.mkdir()
     _with_outputs(model, tensors, copy)
     del model
     gc.collect()  # a graph is cyclic, and its weights would stay beside those of the session
-    found = Calibration({name: Counts() for name in tensors})
-    with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
-        most = 1
-        for call in calls():
-            for part in parts_of(call, most, session.signature):
-                answer = next(iter(session.run_all([part])))
-                if isinstance(answer, ModelError):
-                    raise answer
-                count = rows(part)
-                most = max(1, _AT_ONCE * count // max(sum(one.size for one in answer.values()), 1))
-                _count(found, channels, {**part, **answer})
-                del answer
-                found.samples += count
-                step(f"calibrating: {found.samples} samples")
-    shutil.rmtree(copy.parent)
-    return found
+    try:
+        with backend_for(Format.ONNX).load(Artifact(copy, Format.ONNX), Asked(), step) as session:
+            most = 1
+            for call in calls():
+                for part in parts_of(call, most, session.signature):
+                    answer = next(iter(session.run_all([part])))
+                    if isinstance(answer, ModelError):
+                        raise answer
+                    count = rows(part)
+                    most = max(1, _AT_ONCE * count // max(sum(one.size for one in answer.values()), 1))
+                    yield count, {**part, **answer}
+                    del answer
+    finally:
+        shutil.rmtree(copy.parent)
 
 
 def _count(found: Calibration, channels: Mapping[str, int], tensors: Mapping[str, Array]) -> None:
@@ -198,10 +260,21 @@ def _add_channels(found: Calibration, name: str, array: Array, axis: int) -> Non
     count = array.shape[axis]
     parts = array.reshape(len(array), count, -1).sum(axis=2) if axis == 1 else array.reshape(-1, count)
     sums = parts.sum(axis=0, dtype=np.float64)
-    own = found.channels.setdefault(name, Channels(np.zeros(sums.shape), 0))
-    if own.sums.shape == sums.shape:
-        own.sums += sums
-        own.count += array.size // max(count, 1)
+    looked_at = _some(array, count, axis)
+    seen = Channels(sums, array.size // max(count, 1), looked_at.min(axis=0), looked_at.max(axis=0))
+    own = found.channels.get(name)
+    if own is None or own.sums.shape == sums.shape:
+        found.channels[name] = seen if own is None else own.merged(seen)
+
+
+def _some(array: Array, count: int, axis: int) -> Array:
+    """Give some values of each channel, [values, channels]."""
+    if axis != 1:
+        rows_ = array.reshape(-1, count)
+        return rows_[:: -(-len(rows_) // _LOOKED_AT) or 1]
+    flat = array.reshape(len(array), count, -1)
+    few = flat[:, :, :: -(-flat.shape[2] // _LOOKED_AT) or 1]
+    return np.moveaxis(few, 1, 2).reshape(-1, count)
 
 
 def parts_of(call: Mapping[str, Array], most: int, signature: Signature) -> Iterator[dict[str, Array]]:

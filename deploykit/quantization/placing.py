@@ -10,7 +10,7 @@ from deploykit.quantization.ranges import Grid
 from deploykit.quantization.regions import Regions, Unit
 from deploykit.quantization.targets import Target
 from deploykit.quantization.weighted import Model, Node, Value, attribute, constant, kept
-from deploykit.quantization.weights import rounded
+from deploykit.quantization.weights import Rounded, rounded
 from deploykit.tensors import Array
 
 _LARGEST_BIAS = 2.0**30
@@ -26,6 +26,25 @@ class Numbers:
     """Of each calibrated tensor, by its name."""
     channels: Mapping[str, Channels]
     """Means of the inputs of nodes with weights, by their names; of some there may be none."""
+    weights: Mapping[str, Rounded] = field(default_factory=dict)
+    """Weights that are rounded already, by the names of their nodes."""
+    searched: bool = True
+    """Whether the scales of weights are searched for, and biases make up for what rounding shifts."""
+
+    def weight(self, unit: Unit, target: Target, least: Array | None = None) -> Rounded:
+        """Give the weight of a node in integers.
+
+        Args:
+            unit: the node.
+            target: the rules.
+            least: the smallest scale that each channel may have, so that its bias fits too.
+        """
+        assert unit.weight is not None
+        known = self.weights.get(unit.node.name)
+        if known is not None and (least is None or bool((known.scale >= least).all())):
+            return known
+        weight = constant(unit.node.inputs[unit.weight]).numpy()
+        return rounded(weight, unit.axis, target.weight_levels, least, searched=self.searched)
 
 
 def place(model: Model, regions: Regions, target: Target, numbers: Numbers) -> None:
@@ -165,13 +184,13 @@ class _Writer:
         bias = None if unit.bias is None else constant(node.inputs[unit.bias]).numpy().astype(np.float64)
         weight = constant(value).numpy()
         seen = self.numbers.channels.get(node.inputs[0].name)
-        mean = None if seen is None else _against(weight, unit, seen.means)
+        mean = None if seen is None or not self.numbers.searched else _against(weight, unit, seen.means)
         least = None if bias is None else np.abs(bias) / step / _LARGEST_BIAS
-        found = rounded(weight, unit.axis, self.target.weight_levels, least)
-        name = f"{value.name}_quantized" if len(value.uses()) == 1 else f"{value.name}_{node.name}_quantized"
-        scale = self._initializer(f"{name}_scale", found.scale)
-        zero = self._initializer(f"{name}_zero_point", np.zeros(found.scale.shape, np.int8))
-        self._restored(node, unit.weight, self._initializer(name, found.integers), (scale, zero), unit.axis)
+        found = self.numbers.weight(unit, self.target, least)
+        name = f"{value.name}_quantized"
+        scale = kept(self.model, f"{name}_scale", found.scale)
+        zero = kept(self.model, f"{name}_zero_point", np.zeros(found.scale.shape, np.int8))
+        self._restored(node, unit.weight, kept(self.model, name, found.integers), (scale, zero), unit.axis)
         if mean is not None and node.op_type != "MatMul":
             rest = tuple(one for one in range(weight.ndim) if one != unit.axis)
             shift = ((found.values.astype(np.float64) - weight) * mean).sum(axis=rest)

@@ -44,9 +44,7 @@ class Grid:
 
         Of values that are spread evenly over their bin this is exact, whether that is wider than a step or narrower.
         """
-        least, most = (
-            (-(self.levels // 2), self.levels // 2) if self.symmetric else (-self.zero, self.levels - self.zero)
-        )
+        least, most = self._ends
         middle, half = values.middle / self.scale, values.width / self.scale / 2
         narrow = half < _NARROW
         spread = (_summed(middle + half) - _summed(middle - half)) / np.where(narrow, 1.0, 2 * half)
@@ -54,6 +52,19 @@ class Grid:
         outside = (middle - np.clip(middle, least, most)) ** 2
         squared = np.where((middle > most) | (middle < least), outside, inside)
         return float(squared @ values.counts / max(values.counts.sum(), 1)) * self.scale**2
+
+    def outside(self, values: Values) -> float:
+        """Give the share of values that are farther than half a step beyond its ends."""
+        least, most = self._ends
+        steps = values.middle / self.scale
+        beyond = (steps > most + 0.5) | (steps < least - 0.5)
+        return float(values.counts[beyond].sum() / max(values.counts.sum(), 1))
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        """Give the steps from zero to the lowest value and to the highest."""
+        half = self.levels // 2
+        return (-half, half) if self.symmetric else (-self.zero, self.levels - self.zero)
 
 
 def _summed(steps: Array) -> Array:
@@ -75,6 +86,8 @@ class Choice:
     method: str
     error: float
     """Mean squared error on the calibration's values."""
+    outside: float
+    """Share of these values that are farther out than the last step, and are clipped."""
 
 
 Making = Callable[[float, float], Grid]
@@ -96,11 +109,12 @@ def choose(counts: Counts, *, levels: int, symmetric: bool, method: str = "auto"
     def grid(low: float, high: float) -> Grid:
         return Grid(min(low, 0.0), max(high, 0.0), levels, symmetric)
 
-    found = []
+    found = list[tuple[float, str, Grid]]()
     for name in METHODS if method == "auto" else (method,):
         own = grid(*METHODS[name](counts, values, grid))
-        found.append(Choice(own, name, own.error(values)))
-    return min(found, key=lambda one: one.error)
+        found.append((own.error(values), name, own))
+    error, name, own = min(found, key=lambda one: one[0])
+    return Choice(own, name, error, own.outside(values))
 
 
 def check_method(name: str) -> None:

@@ -70,7 +70,7 @@ def _product(model: Model, node: Node, target: Target, known: dict[Value, tuple[
     axis = _axis(node)
     found = rounded(constant(node.inputs[1]).numpy(), axis, target.weight_levels)
     integers = found.integers if axis == 1 else np.ascontiguousarray(found.integers.T)
-    name = f"{node.inputs[1].name}_{node.name}"
+    name = node.inputs[1].name
     weight, scale = kept(model, f"{name}_quantized", integers), kept(model, f"{name}_scale", found.scale)
     zero = kept(model, f"{name}_zero_point", np.zeros((), np.int8))
     value = node.inputs[0]
@@ -92,7 +92,7 @@ def _lstm(model: Model, node: Node, target: Target) -> None:
     for place in (1, 2):  # [directions, 4 hidden, inputs], which the kernel takes turned around
         turned = np.ascontiguousarray(np.swapaxes(constant(node.inputs[place]).numpy(), 1, 2))
         integers, scale = _by_direction(turned, target)
-        name = f"{node.inputs[place].name}_{node.name}"
+        name = node.inputs[place].name
         ends.append(
             (
                 kept(model, f"{name}_quantized", integers),

@@ -10,7 +10,6 @@ from deploykit.quantization.regions import Unit, find_regions
 from deploykit.quantization.sensitivity import Switchable
 from deploykit.quantization.targets import Target
 from deploykit.quantization.weighted import Model, Node, Value, constant, kept
-from deploykit.quantization.weights import rounded
 
 
 def calibrated(model: Model, target: Target, numbers: Numbers, names: Collection[str]) -> list[Switchable]:
@@ -29,7 +28,7 @@ def _unit(model: Model, unit: Unit, target: Target, numbers: Numbers) -> Switcha
         weight = constant(unit.node.inputs[unit.weight]).numpy()
         work = float(weight.size)
         name = f"{unit.node.name}_rounded"
-        found[unit.weight] = kept(model, name, rounded(weight, unit.axis, target.weight_levels).values)
+        found[unit.weight] = kept(model, name, numbers.weight(unit, target).values)
     return Switchable(unit.node, found, work)
 
 

@@ -20,13 +20,22 @@ def constant(value: Value) -> Any:
 
 
 def kept(model: Model, name: str, array: Array) -> Value:
-    """Add a constant to a graph."""
+    """Add a constant to a graph; one of that name that is the same already is given again, for weights are shared."""
     import onnx_ir
 
+    known = model.graph.initializers
+    while name in known:
+        if _is_same(known[name].const_value.numpy(), array):
+            return known[name]
+        name += "_too"
     value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name))
     value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
     model.graph.register_initializer(value)
     return value
+
+
+def _is_same(one: Array, other: Array) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def is_turned(node: Node) -> bool:

@@ -24,17 +24,20 @@ class Rounded:
     @property
     def values(self) -> Array:
         """The numbers that stand for the weight, in float32."""
-        return self.integers.astype(np.float32) * self._along(self.scale)
+        return self.integers * self.steps
 
-    def _along(self, scale: Array) -> Array:
-        if self.axis is None:
-            return scale
+    @property
+    def steps(self) -> Array:
+        """The scale of each number, float32 of the weight's shape."""
         shape = [1] * self.integers.ndim
-        shape[self.axis] = -1
-        return scale.reshape(shape)
+        if self.axis is not None:
+            shape[self.axis] = -1
+        return np.broadcast_to(self.scale.reshape(shape), self.integers.shape)
 
 
-def rounded(weight: Array, axis: int | None, levels: int, least: Array | None = None) -> Rounded:
+def rounded(
+    weight: Array, axis: int | None, levels: int, least: Array | None = None, *, searched: bool = True
+) -> Rounded:
     """Round a weight to integers, each channel with the scale that makes its squared error least.
 
     Args:
@@ -42,13 +45,14 @@ def rounded(weight: Array, axis: int | None, levels: int, least: Array | None = 
         axis: that of the output channels; None for one scale for all.
         levels: steps of the integers, 254 for -127 to 127.
         least: the smallest scale that each channel may have, so that its bias fits too.
+        searched: whether scales are searched for; else each is that of the largest weight.
     """
     most = levels // 2
     rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     rows = rows.astype(np.float32)
     largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny * 2**20)
     best, lowest = largest / most, np.full((len(rows), 1), np.inf, np.float64)
-    for shrink in _SHRINKS:
+    for shrink in _SHRINKS if searched else _SHRINKS[:1]:
         scale = (largest * np.float32(shrink) / most).astype(np.float32)
         error = np.clip(np.rint(rows / scale), -most, most) * scale - rows
         squared = (error**2).sum(axis=1, keepdims=True, dtype=np.float64)

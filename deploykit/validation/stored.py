@@ -1,16 +1,15 @@
 """A verdict as JSON can hold it, and back."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
+from deploykit import typed
 from deploykit.validation.verdict import Check, Verdict
 
 
 def stored(verdict: Verdict) -> dict[str, Any]:
     """Give the fields of a verdict; numbers that JSON does not have become texts that ``float`` reads back."""
-    content: dict[str, Any] = _plain(asdict(verdict))
+    content: dict[str, Any] = typed.stored(verdict)
     return content
 
 
@@ -32,15 +31,8 @@ def read_verdict(content: Mapping[str, Any]) -> Verdict:
         tuple(map(str, content["shapes"])),
         str(content["method"]),
         tuple(map(str, content.get("notes", ()))),
+        lossy=bool(content.get("lossy", False)),
     )
-
-
-def _plain(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {str(key): _plain(part) for key, part in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_plain(part) for part in content]
-    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _read_check(content: Mapping[str, Any]) -> Check:
@@ -52,6 +44,9 @@ def _read_check(content: Mapping[str, Any]) -> Check:
         value=_read_float(content["value"]),
         limit=_read_float(content["limit"]),
         figures={str(name): float(value) for name, value in content["figures"].items()},
+        samples=tuple(map(int, content.get("samples", ()))),
+        undecided=bool(content.get("undecided", False)),
+        by_shape={str(shape): float(value) for shape, value in content.get("by_shape", {}).items()},
     )
 
 

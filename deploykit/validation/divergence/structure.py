@@ -26,6 +26,8 @@ _UNARY = _CARRIES | {
 """What a pass, or a fault, may leave out: the next operator then reads what went in."""
 _CLIPS = frozenset({"Relu", "Clip"})
 """What quantization does as well, by its zero point and its range: quantizers leave it out."""
+SCALED = ".scaled"
+"""What a pass adds to the name of a tensor whose channels it scales: that has no counterpart."""
 _HOPS = 3
 _KEPT, _FEW = 0.75, 2
 """Names that both files have are trusted where this share of them is of the same operator, or all but so few:
@@ -47,6 +49,8 @@ def match_graphs(ours: Graph, theirs: Graph) -> dict[str, Match]:
     operators = {name: step.operator for step in theirs.steps for name in step.outputs}
     for step in ours.steps:
         name = step.outputs[0]
+        if SCALED in name:
+            continue
         if name in named and step.operator == operators[name]:
             found.by_name(step, named)
         elif step.operator in _CARRIES and name not in named:

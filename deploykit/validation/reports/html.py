@@ -8,48 +8,9 @@ from deploykit.validation.divergence.words import told
 from deploykit.validation.reports import Report
 from deploykit.validation.reports._chart import chart
 from deploykit.validation.reports._depth import depth_chart
-from deploykit.validation.reports._markup import element
+from deploykit.validation.reports._markup import document, element, listed_facts, scrolled
 from deploykit.validation.reports._words import compared, figure_title, method, number, outcome, result, worst_first
 from deploykit.validation.verdict import Check, Verdict
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""The browser itself refuses whatever the page would load or run."""
-
-_STYLE = """
-:root { color-scheme: light dark; --back: #fff; --text: #1b1f24; --faint: #57606a; --edge: #d0d7de;
-  --pass: #0a5cb8; --fail: #b42318; }
-@media (prefers-color-scheme: dark) {
-  :root { --back: #12161b; --text: #e6edf3; --faint: #9aa5b1; --edge: #3a434d; --pass: #6cb6ff; --fail: #ff8a80; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 64rem; padding: 1rem; background: var(--back); color: var(--text);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; line-height: 1.3; }
-h2 { font-size: 1.1rem; margin-top: 2rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
-dt, caption, .axis { color: var(--faint); }
-dd { margin: 0; }
-.pass { color: var(--pass); fill: var(--pass); }
-.fail { color: var(--fail); fill: var(--fail); font-weight: bold; }
-svg { display: block; overflow: visible; font-size: 14px; }
-text { fill: var(--text); }
-text.axis { fill: var(--faint); font-size: 12px; }
-text.pass { fill: var(--pass); }
-text.fail { fill: var(--fail); }
-.grid { stroke: var(--edge); }
-.limit { stroke: var(--text); stroke-width: 3; }
-line.error { stroke: var(--fail); stroke-width: 2; }
-line.noise { stroke: var(--pass); stroke-width: 2; }
-circle.error { fill: var(--fail); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
-caption { text-align: left; }
-th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--edge); text-align: left; vertical-align: top; }
-th.number, td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-td.words { min-width: 14rem; white-space: pre-line; }
-th { white-space: nowrap; }
-tbody th { min-width: 6rem; max-width: 16rem; white-space: normal; }
-td.pass, td.fail { white-space: nowrap; }
-"""
 
 
 @dataclass(frozen=True)
@@ -58,20 +19,7 @@ class Html(Report):
 
     def write(self, verdict: Verdict) -> str:
         """Give the page."""
-        page = element("html", _head(verdict), _body(verdict), lang="en")
-        ET.indent(page, space=" ")
-        return f"<!DOCTYPE html>\n{ET.tostring(page, encoding='unicode', method='html')}\n"
-
-
-def _head(verdict: Verdict) -> ET.Element:
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", f"{outcome(verdict)}: {verdict.artifact}"),
-        element("style", _STYLE),
-    )
+        return document(f"{outcome(verdict)}: {verdict.artifact}", _body(verdict))
 
 
 def _body(verdict: Verdict) -> ET.Element:
@@ -86,7 +34,7 @@ def _body(verdict: Verdict) -> ET.Element:
             *_picture(checks),
             *_divergence(verdict),
             element("h2", "All figures"),
-            element("div", _table(checks), class_="scroll", role="region", tabindex="0", aria_label="All figures"),
+            scrolled(figures_table(checks), "All figures"),
             *_listed("Notes", verdict.notes),
             *_listed("Shapes", tuple(dict.fromkeys(verdict.shapes))),
         ),
@@ -101,7 +49,7 @@ def _facts(verdict: Verdict, checks: Sequence[Check]) -> ET.Element:
         "compared": compared(verdict),
         "noise floor": method(verdict),
     }
-    return element("dl", *(part for name, text in facts.items() for part in (element("dt", name), element("dd", text))))
+    return listed_facts(facts.items())
 
 
 def _picture(checks: Sequence[Check]) -> Iterator[ET.Element]:
@@ -117,16 +65,15 @@ def _divergence(verdict: Verdict) -> Iterator[ET.Element]:
         return
     yield element("h2", "Where it diverges")
     lines = told(verdict.divergence)
-    yield element(
-        "dl", *(part for word, text in lines for part in (element("dt", word or "note"), element("dd", text)))
-    )
+    yield listed_facts((word or "note", text) for word, text in lines)
     drawn = depth_chart(verdict.divergence)
     if drawn is not None:
         said = "Error of each tensor from first to last; the line without marks is the noise of the source."
         yield element("figure", element("figcaption", said), drawn, style="margin: 0")
 
 
-def _table(checks: Sequence[Check]) -> ET.Element:
+def figures_table(checks: Sequence[Check]) -> ET.Element:
+    """Make a table of all figures of some checks."""
     names = tuple(dict.fromkeys(name for check in checks for name in check.figures))
     titles = [*(("" , title) for title in ("result", "output", "found", "asked for")),
               *(("number", title) for title in ("measured", "limit", *map(figure_title, names)))]  # fmt: skip
