@@ -50,7 +50,7 @@ def test_a_file_of_more_than_2_gb_is_quantized(tmp_path: Path) -> None:
     deploykit.optimize(
         tmp_path / "model.onnx", tmp_path / "q.onnx", passes=[Int8(target="cpu")], data=samples, demand=ANY
     )
-    assert sum(file.stat().st_size for file in tmp_path.glob("q.onnx*")) > 2 * GIB
+    assert sum(file.stat().st_size for file in tmp_path.glob("q.*")) > ROWS * WIDE * 4 > 2 * GIB
     assert min(compared(tmp_path, GRAPH.samples())) > 25
     for file in (*tmp_path.glob("q.*"), *tmp_path.glob("optimized*"), tmp_path / "table.bin"):
         file.unlink()
