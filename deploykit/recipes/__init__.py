@@ -91,7 +91,7 @@ def run(
     target = _folder(Path(output) if output is not None else found.path(found.output))
     store = Store.of(found.folder)
     with store.alone(step):
-        planned = plan_of(found, store)
+        planned = plan_of(found, store, reported=report is not None)
         steps = Steps(store, step, elsewhere(planned, store, executor, step) if executor is not None else {})
         converted = steps.taken(planned.convert)
         recorded = steps.taken(planned.record) if planned.record else None

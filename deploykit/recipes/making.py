@@ -16,6 +16,7 @@ from deploykit.recipes.tasks import GOLDEN, MODEL, Done
 from deploykit.timing import Comparison
 from deploykit.timing.words import times, told
 from deploykit.typed import filled, stored
+from deploykit.validation.divergence.found import Divergence
 from deploykit.validation.evidence import golden_path
 from deploykit.validation.verdict import Verdict
 
@@ -46,6 +47,8 @@ class Made:
     speed: Comparison | None
     last_good: Path | None
     """Where it did not pass: the last file that was proved."""
+    depth: Divergence | None = None
+    """How its error grows along the net, where a report tells it."""
     key: str = ""
     """Of the step that made it; empty where one failed."""
 
@@ -98,6 +101,7 @@ def made(planned: Plan, line: Line, steps: Steps, converted: Taken, target: Path
             taken.append(steps.taken(step))
             good = step
         speed = steps.taken(line.timing).told.speed if line.timing else None
+        depth = steps.taken(line.depth).told.depth if line.depth else None
     except DeploykitError as error:
         name = line.passes[len(taken)].title if len(taken) < len(line.passes) else "timing"
         missed = (f"{name}: {error.message}", *error.details)
@@ -107,7 +111,7 @@ def made(planned: Plan, line: Line, steps: Steps, converted: Taken, target: Path
     size = _bytes(converted, taken)
     missed = tuple(_misses(line, size, speed, taken[-1].told.unproved if taken else ""))
     last = place / (MODEL if line.wanted.engine is None else target.name) if missed else None
-    return Made(line.wanted.name, target, not missed, tuple(taken), missed, size, speed, last, good.key)
+    return Made(line.wanted.name, target, not missed, tuple(taken), missed, size, speed, last, depth, good.key)
 
 
 def _bytes(converted: Taken, taken: list[Taken]) -> int:

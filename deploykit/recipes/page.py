@@ -10,8 +10,10 @@ import deploykit
 from deploykit.passes import Layer
 from deploykit.recipes import Found, Made, Run, Taken
 from deploykit.recipes.front import front
+from deploykit.recipes.lineage import tree
 from deploykit.timing.words import times, told
 from deploykit.validation.reports import save
+from deploykit.validation.reports._depth import depth_chart
 from deploykit.validation.reports._markup import document, element, listed_facts, scrolled
 from deploykit.validation.reports._words import number, outcome, worst_first
 from deploykit.validation.reports.html import figures_table
@@ -41,9 +43,11 @@ def page(made: Run) -> str:
             listed_facts(_about(made)),
             *(_searched(made.searched) if made.searched else _summary(made.artifacts)),
             *_picture(made.artifacts),
+            element("h2", "Lineage"),
+            tree(made),
             element("h2", "Source"),
             listed_facts([*_facts(made.converted), *(_facts(made.recorded) if made.recorded else ())]),
-            *(part for one in made.artifacts for part in _section(made, one)),
+            *(part for one in made.artifacts for part in _section(one)),
             element("h2", "Versions"),
             listed_facts(_versions()),
         ),
@@ -152,10 +156,8 @@ def _searched(rows: Sequence[Found]) -> Iterator[ET.Element]:
     )
 
 
-def _section(made: Run, one: Made) -> Iterator[ET.Element]:
+def _section(one: Made) -> Iterator[ET.Element]:
     yield element("h2", one.name)
-    chain = " → ".join([made.source.name, *(taken.title for taken in (made.converted, *one.steps))])
-    yield element("p", f"{chain} → {one.path.name}" if one.path in made.written else chain)
     if one.missed:
         yield element("ul", *(element("li", line, class_="fail") for line in one.missed))
     yield listed_facts(fact for taken in one.steps for fact in _facts(taken))
@@ -164,9 +166,22 @@ def _section(made: Run, one: Made) -> Iterator[ET.Element]:
     if one.verdict is not None:
         label = f"Figures of {one.name}"
         yield scrolled(figures_table(worst_first(one.verdict)), label)
+    yield from _depth(one)
     layers = next((taken.told.layers for taken in reversed(one.steps) if taken.told.layers), ())
     if layers:
         yield scrolled(_layers(layers), f"Layers of {one.name}")
+
+
+def _depth(one: Made) -> Iterator[ET.Element]:
+    """Draw the error along the net; each drawing of the page has names of its own."""
+    drawn = depth_chart(one.depth) if one.depth is not None else None
+    if drawn is not None:
+        for part in drawn.iter():
+            for name in ("id", "aria-labelledby"):
+                if name in part.attrib:
+                    part.set(name, " ".join(f"{word}-{one.name}" for word in part.attrib[name].split()))
+        said = "Error of each tensor against the converted source, first to last; the line without marks is its noise."
+        yield element("figure", element("figcaption", said), drawn, style="margin: 1rem 0")
 
 
 def _facts(taken: Taken) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from deploykit.passes import Pass
 from deploykit.plugin import spelled
 from deploykit.recipes.recipe import ENGINE, Engine, Recipe, Require, Wanted
 from deploykit.recipes.store import Store, key_of, versions
-from deploykit.recipes.tasks import Apply, Build, Convert, Looked, Record, Task, Time
+from deploykit.recipes.tasks import Apply, Build, Convert, Depth, Looked, Record, Task, Time
 from deploykit.validation import Demand
 from deploykit.validation.demand import Bounds
 
@@ -38,6 +38,8 @@ class Line:
     wanted: Wanted
     passes: tuple[Step, ...]
     timing: Step | None
+    depth: Step | None = None
+    """For the report."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ class Plan:
         """Every step once, each after those that it needs."""
         found = [self.convert, *([self.record] if self.record else [])]
         for line in self.lines:
-            found += [*line.passes, *([line.timing] if line.timing else [])]
+            found += [*line.passes, *(one for one in (line.timing, line.depth) if one is not None)]
         return tuple({step.key: step for step in found}.values())
 
 
-def plan_of(recipe: Recipe, store: Store) -> Plan:
-    """Lay out the steps of a recipe that was checked.
+def plan_of(recipe: Recipe, store: Store, *, reported: bool = False) -> Plan:
+    """Lay out the steps of a recipe that was checked; of one that is reported, also where each artifact errs.
 
     Raises:
         UsageError: the source can't be read, or an option says nothing about it.
@@ -70,6 +72,8 @@ def plan_of(recipe: Recipe, store: Store) -> Plan:
     convert = _convert(recipe, store, source)
     record = _record(recipe, store, convert)
     lines = tuple(_line(recipe, store, wanted, (convert, record)) for wanted in recipe.artifact)
+    if reported:
+        lines = tuple(replace(line, depth=_depth(line, convert, record)) for line in lines)
     return Plan(recipe, convert, record, lines)
 
 
@@ -183,6 +187,14 @@ def _line(recipe: Recipe, store: Store, wanted: Wanted, first: tuple[Step, Step 
     cpu = machine.cpu(machine.text("/proc/cpuinfo"))
     key = key_of(task="time", on=passes[-1].key, cpu=cpu, cores=machine.cores())
     return Line(wanted, tuple(passes), Step("timing", key, task, (passes[-1].key,)))
+
+
+def _depth(line: Line, convert: Step, record: Step | None) -> Step | None:
+    pruned = any(one.lossy and one.precision is None for one in line.wanted.passes)
+    if line.wanted.engine is not None or not line.passes or pruned:
+        return None  # of tensors that have fewer channels none has a counterpart
+    task = Depth(convert.key, line.passes[-1].key, record.key if record else None)
+    return Step("depth", key_of(task="depth", on=task.made, versions=versions()), task, (task.made,))
 
 
 def _build(recipe: Recipe, wanted: Wanted, engine: Engine, prior: Step) -> Step:

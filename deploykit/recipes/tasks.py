@@ -11,7 +11,7 @@ from deploykit.artifact import Artifact, Format, Staging
 from deploykit.backends import Asked, Loading, backend_for
 from deploykit.child import Step
 from deploykit.clock import Clock
-from deploykit.errors import NotEquivalent
+from deploykit.errors import DeploykitError, NotEquivalent
 from deploykit.golden import Golden
 from deploykit.optimization.chain import Chain, Measure, measured
 from deploykit.optimization.evidence import Evidence
@@ -23,6 +23,7 @@ from deploykit.tensors import Array
 from deploykit.timing import Comparison
 from deploykit.validation import FLOOR_SAMPLES, Demand, prove
 from deploykit.validation.demand import Bounds
+from deploykit.validation.divergence.found import Divergence
 from deploykit.validation.evidence import Size, batches, find_golden, is_batched, make_golden
 from deploykit.validation.stored import read_verdict
 from deploykit.validation.verdict import Verdict
@@ -53,6 +54,8 @@ class Done:
     verdict: Verdict | None = field(default=None, metadata={"read": _read_verdict})
     made: Measure | None = None
     speed: Comparison | None = None
+    depth: Divergence | None = None
+    """How the error grows along the net, where that was looked for."""
     unproved: str = ""
     """Why an engine was not run; empty where it was."""
 
@@ -244,6 +247,34 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """Where along the net an artifact errs, for the report."""
+
+    packages: ClassVar[tuple[str, ...]] = _CORE
+    converted: str
+    made: str
+    recorded: str | None
+
+    def do(self, store: Store, own: Path, step: Step) -> Done:  # noqa: ARG002 - it writes no file
+        """Hold each tensor against that of the converted source, on the first call."""
+        from deploykit.validation.divergence import locate
+
+        clock = Clock()
+        case = next(iter(_golden(store, self.converted, self.recorded).cases))
+        base = Artifact(store.path(self.converted) / MODEL, Format.ONNX)
+        try:
+            found = locate(store.path(self.made) / MODEL, base, Asked(), [dict(case.inputs)], step=step)
+        except DeploykitError as error:
+            return Done(clock.laps, (f"where it errs was not found: {error.message}",))
+        clock.lap("depth")
+        return Done(clock.laps, depth=found)
+
+
+def _golden(store: Store, converted: str, recorded: str | None) -> Golden:
+    return Golden.read(store.path(recorded) / DATA if recorded else store.path(converted) / GOLDEN)
+
+
+@dataclass(frozen=True)
 class Time:
     """An artifact timed against the converted source, in turns."""
 
@@ -257,8 +288,7 @@ class Time:
     def do(self, store: Store, own: Path, step: Step) -> Done:  # noqa: ARG002 - it writes no file
         """Time it."""
         clock = Clock()
-        place = store.path(self.recorded) / DATA if self.recorded else store.path(self.converted) / GOLDEN
-        calls = (case.inputs for case in Golden.read(place).cases)
+        calls = (case.inputs for case in _golden(store, self.converted, self.recorded).cases)
         base, result = (store.path(key) / MODEL for key in (self.converted, self.made))
         speed = compared(base, result, Path(self.name), calls, step)
         first, second = speed.rows

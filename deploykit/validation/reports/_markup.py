@@ -36,6 +36,8 @@ circle.error { fill: var(--fail); }
 circle.front { fill: var(--pass); }
 circle.point { fill: none; stroke: var(--faint); stroke-width: 2; }
 .scroll { overflow-x: auto; }
+.tree, .tree ul { list-style: none; margin: 0; padding-left: 1.2rem; border-left: 1px solid var(--edge); }
+.tree { padding-left: 0; border: 0; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; }
 th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--edge); text-align: left; vertical-align: top; }
