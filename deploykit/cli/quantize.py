@@ -69,7 +69,7 @@ class Integers:
             metavar="low|normal|high",
             help="low: ranges and scales of the first look. normal: scales of weights searched for, biases corrected,"
             " channels equalized or smoothed where it pays. high: weights rounded by what it does to their layer's"
-            " output, too, and every method tried; how many minutes that takes is said.",
+            " output, too; how many minutes that takes is said after the first layer.",
         ),
     ] = None
     keep: Annotated[list[str] | None, typer.Option(metavar="NODE", help="A node that stays in float. Repeatable.")] = (

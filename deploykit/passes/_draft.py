@@ -19,7 +19,7 @@ from deploykit.quantization.effort import Effort
 from deploykit.quantization.evening import even
 from deploykit.quantization.health import chosen
 from deploykit.quantization.placing import Numbers, place
-from deploykit.quantization.ranges import METHODS, Choice
+from deploykit.quantization.ranges import Choice
 from deploykit.quantization.reading import read
 from deploykit.quantization.regions import Named, find_regions
 from deploykit.quantization.settling import settle
@@ -154,15 +154,7 @@ def improve(contest: Contest[Draft]) -> None:
     if effort.evens:
         contest.tried(evened(contest.best, work))
     if effort.settles:
-        for method in METHODS if contest.best.method == "auto" else ():
-            contest.tried(by_method(contest.best, method))
         contest.tried(settled(contest.best, work))
-
-
-def by_method(draft: Draft, method: str) -> Draft:
-    """Choose all ranges by one method."""
-    choices = chosen(draft.calibration, draft.target, method)
-    return replace(draft, choices=choices, did=(*draft.did, f"ranges by {method}"))
 
 
 def evened(draft: Draft, work: Work) -> Draft | None:

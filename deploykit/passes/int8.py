@@ -11,7 +11,7 @@ from deploykit.passes._draft import Contest, Draft, improve
 from deploykit.passes._guard import Candidate, Guard, check_seconds, layers_of, nodes_named
 from deploykit.passes._known import Known, digest
 from deploykit.quantization.calibrating import Calibration, calibrate, check_place, fingerprint
-from deploykit.quantization.effort import effort_of
+from deploykit.quantization.effort import EFFORTS, effort_of
 from deploykit.quantization.health import Health, chosen
 from deploykit.quantization.kernels import in_integers
 from deploykit.quantization.ranges import check_method
@@ -37,11 +37,7 @@ class Int8(Pass):
     save_calibration: str = field(default="", metadata={"help": "where to write the calibration"})
     synthetic_calibration: bool = field(default=False, metadata={"help": "calibrate with inputs that are made up"})
     effort: str = field(
-        default="normal",
-        metadata={
-            "help": "low: the first look; normal: scales searched for, biases corrected, channels evened;"
-            " high: weights rounded by what it does to the output too, which takes minutes"
-        },
+        default="normal", metadata={"help": "; ".join(f"{one.name}: {one.says}" for one in EFFORTS.values())}
     )
     time_budget: float = field(default=600.0, metadata={"help": "seconds for the search of what stays in float"})
 

@@ -19,7 +19,7 @@ class Effort:
     evens: bool = True
     """Whether the channels of tensors are evened (``evening``)."""
     settles: bool = False
-    """Whether weights are rounded by what it does to the output (``descent``), and every method is tried whole."""
+    """Whether weights are rounded by what it does to the output (``descent``)."""
 
 
 EFFORTS = {

@@ -33,7 +33,7 @@ _WORTH = 0.6
 """Part of a site's error that may be left for it to be worth it."""
 _CALLS, _ROWS = 12, 8
 """Calls that are looked at, and rows of each."""
-_VALUES = 1 << 21
+_VALUES = 1 << 20
 """Values of a tensor that are looked at, about: what comes seldom is large, and decides."""
 _SMALLER, _LARGER = -4, 10
 """Exponents of the factors, beside the usual one: what hardly came in the samples may come in use."""
@@ -185,7 +185,7 @@ class _Reading:
         grid = choose(counts, levels=self.target.activation_levels, symmetric=self.target.symmetric, method="mse").grid
         low, high = (-(grid.levels // 2), grid.levels // 2) if grid.symmetric else (-grid.zero, grid.levels - grid.zero)
         lost = np.clip(np.rint(scaled / grid.scale), low, high) * grid.scale - scaled
-        activations = (lost.astype(np.float64) ** 2).mean(axis=0) * self.energy * factors.astype(np.float64) ** 2
+        activations = np.einsum("pc,pc->c", lost, lost) / len(lost) * self.energy * factors.astype(np.float64) ** 2
         by_group = factors.reshape(self.groups, 1, -1)
         steps = (self.rows * by_group).max(axis=2) / (self.target.weight_levels // 2)
         spread = (self.spread / factors.astype(np.float64) ** 2).reshape(self.groups, -1).sum(axis=1)
