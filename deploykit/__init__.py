@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deploykit.optimization.calibration import calibrate
     from deploykit.optimization.pruning import prune
     from deploykit.optimization.quantizing import quantize
+    from deploykit.pruning.masks import cut_module
     from deploykit.sealing import Seal, Verification, seal, verify
     from deploykit.validation import Verdict, validate
 
@@ -40,6 +41,7 @@ __all__ = [
     "bench",
     "calibrate",
     "convert",
+    "cut_module",
     "doctor",
     "inspect",
     "optimize",
@@ -63,6 +65,7 @@ _PLACES = {
     "bench": ("deploykit.benchmarking", "bench"),
     "calibrate": ("deploykit.optimization.calibration", "calibrate"),
     "convert": ("deploykit.conversion", "convert"),
+    "cut_module": ("deploykit.pruning.masks", "cut_module"),
     "doctor": ("deploykit.examination", "examine"),
     "inspect": ("deploykit.inspection", "inspect"),
     "optimize": ("deploykit.optimization", "optimize"),
