@@ -212,17 +212,22 @@ def large(folder: str, count: str) -> Row:
         min_sqnr=-100,
         allow_undecided=True,
         keep_slower=True,
-        step=lambda said: print(f"{time.perf_counter() - start:6.1f} {said}", file=sys.stderr, flush=True),
+        step=partial(_told, start),
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    used = resource.getrusage(resource.RUSAGE_SELF)
     ratio = made.speed.rows[1].ratio if made.speed else None
     return {
         "seconds": time.perf_counter() - start,
         "laps": made.seconds,
-        "peak_mb": peak,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss / 1e3,
         "done": made.stages[-1].done,
         "latency": ratio and ratio.value,
     }
+
+
+def _told(start: float, said: str) -> None:
+    print(f"{time.perf_counter() - start:6.1f} {time.process_time():6.1f} {said}", file=sys.stderr, flush=True)
 
 
 JOBS: dict[str, Callable[..., Row]] = {"curve": curve, "torch_pruning": torch_pruning, "large": large}

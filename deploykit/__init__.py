@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deploykit.optimization.calibration import calibrate
     from deploykit.optimization.pruning import prune
     from deploykit.optimization.quantizing import quantize
+    from deploykit.pruning.masks import cut_module
     from deploykit.recipes import Recipe, Run, clean, plan, run
     from deploykit.recipes.recipe import recipe
     from deploykit.recipes.starting import init
@@ -50,6 +51,7 @@ __all__ = [
     "calibrate",
     "clean",
     "convert",
+    "cut_module",
     "doctor",
     "init",
     "inspect",
@@ -82,6 +84,7 @@ _PLACES = {
     "calibrate": ("deploykit.optimization.calibration", "calibrate"),
     "clean": ("deploykit.recipes", "clean"),
     "convert": ("deploykit.conversion", "convert"),
+    "cut_module": ("deploykit.pruning.masks", "cut_module"),
     "doctor": ("deploykit.examination", "examine"),
     "init": ("deploykit.recipes.starting", "init"),
     "inspect": ("deploykit.inspection", "inspect"),

@@ -48,6 +48,9 @@ class Goals:
     importance: Annotated[
         str, typer.Option(metavar="NAME", help="What goes first: reconstruction, wanda or magnitude.")
     ] = "reconstruction"
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Write which channels stay, by parameter, to train on.")
+    ] = None
     no_refit: Annotated[bool, typer.Option("--no-refit", help="Leave the other weights as they are.")] = False
 
 
@@ -92,6 +95,7 @@ def command(
             target_latency=share("--target-latency", goals.target_latency),
             uniform=goals.uniform,
             importance=goals.importance,
+            mask=goals.mask,
             refit=not goals.no_refit,
             max_drop=share("--max-drop", max_drop),
             labels=labels,

@@ -27,6 +27,7 @@ def prune(  # noqa: PLR0913 - the options of the command
     uniform: bool = False,
     importance: str = "reconstruction",
     refit: bool = True,
+    mask: str | Path | None = None,
     min_agreement: float | None = None,
     min_sqnr: float | None = None,
     max_drop: float | None = None,
@@ -55,6 +56,7 @@ def prune(  # noqa: PLR0913 - the options of the command
         uniform: the same share of every layer, whatever it harms.
         importance: which channels go: ``reconstruction``, ``wanda`` or ``magnitude``; see ``deploykit.pruning``.
         refit: whether what is left is fitted to the values that the source has on the samples.
+        mask: an .npz to write which channels stay into, by parameter, for ``deploykit.cut_module``.
         min_agreement: share of the decisions that must stay.
         min_sqnr: signal to noise in dB that the outputs must keep.
         max_drop: accuracy that may be lost, as a share of the samples; needs labels.
@@ -79,7 +81,9 @@ def prune(  # noqa: PLR0913 - the options of the command
         raise UsageError(f"{' and '.join(named)} are two goals", fix="name one of them")
     bounded = pattern == "channel" and any(bound is not None for bound in (min_agreement, min_sqnr, max_drop))
     largest = bounded and not named
-    chosen = Prune(pattern, **named, largest=largest, uniform=uniform, importance=importance, refit=refit)
+    chosen = Prune(
+        pattern, **named, largest=largest, uniform=uniform, importance=importance, refit=refit, mask=str(mask or "")
+    )
     bounds: Bounds = {"min_agreement": min_agreement, "min_sqnr": min_sqnr, "allow_undecided": allow_undecided}
     return optimize(
         model,

@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from deploykit import machine
 from deploykit.errors import ModelError, UsageError
@@ -13,6 +15,7 @@ from deploykit.pruning.allocation import Curve, allocated, curves_of, evenly, un
 from deploykit.pruning.fates import fates_of, why_nothing
 from deploykit.pruning.fitting import fit_in_order, fit_locally
 from deploykit.pruning.importance import order_of
+from deploykit.pruning.masks import masks_of
 from deploykit.pruning.moments import Seen, see
 from deploykit.pruning.subject import Subject
 from deploykit.quantization.calibrating import parts_of
@@ -61,7 +64,10 @@ class Shrinking:
         looks = asked.refit or asked.importance != "magnitude"
         seen = see(subject.model.clone(), subject.layers, work.calls, work.step) if looks else None
         grams = {} if seen is None else seen.grams
-        orders = [order_of(group, subject.layers, grams, asked.importance) for group in groups]
+        orders = []
+        for number, group in enumerate(groups):
+            work.step(f"ordering the channels of group {number + 1} of {len(groups)}")
+            orders.append(order_of(group, subject.layers, grams, asked.importance))
         fitted = seen if asked.refit else None
         curves = [] if asked.uniform else curves_of(subject, orders, fitted, work.calls, work.step)
         return cls(asked, source, work, subject, orders, fitted, curves)
@@ -77,6 +83,9 @@ class Shrinking:
             raise UsageError(
                 "so little is asked for that no channel goes", fix="ask for more, or leave the model as it is"
             )
+        if self.asked.mask:
+            masks = masks_of(self.subject.model, self.subject.removal(self.orders, gone))
+            np.savez(self.asked.mask, **dict[str, Any](masks))
         before, after = (self.subject.macs(one) for one in (self.subject.none_gone, gone))
         held = [self.subject.parameters(one) for one in (self.subject.none_gone, gone)]
         done = (

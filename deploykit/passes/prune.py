@@ -27,6 +27,8 @@ class Prune(Pass):
     importance: str = field(default="reconstruction", metadata={"help": "reconstruction, wanda or magnitude"})
     refit: bool = field(default=True, metadata={"help": "fit the weights that are left to the source's values"})
 
+    mask: str = field(default="", metadata={"help": "where to write which channels stay, by parameter"})
+
     def __post_init__(self) -> None:
         """A loss that is allowed, and no goal, is a goal by itself."""
         if self.max_drop and not (self.target_macs or self.target_latency):
@@ -75,6 +77,8 @@ class Prune(Pass):
                 f"there is no pattern '{self.pattern}'{nearest(self.pattern, PATTERNS)}",
                 fix=f"one of {', '.join(PATTERNS)}",
             )
+        if self.pattern != "channel" and self.mask:
+            raise UsageError("a mask says which channels stay", fix="leave --mask out, or --pattern channel")
         if self.pattern != "channel" and (self.target_macs or self.target_latency or self.largest):
             raise UsageError(
                 f"zeros of {self.pattern} save no multiplications on a CPU", fix="--amount, or --pattern channel"

@@ -15,10 +15,10 @@ from deploykit.tensors import Array
 
 Model = Any
 
-_SHARES = (0.25, 0.5, 0.75)
-"""Of a group, at which it is measured."""
-_SAMPLES = 64
-"""Samples that it is measured with."""
+_SHARES, _FEWER, _MANY = (0.25, 0.5, 0.75), (0.25, 0.6), 20
+"""Of a group, at which it is measured; and where there are many groups."""
+_SAMPLES, _LEAST_SAMPLES, _AT_MOST = 64, 8, 4e10
+"""Samples that it is measured with; fewer, down to these, of a model for which that is more multiplications."""
 _LEAST = 1e-12
 
 
@@ -53,13 +53,15 @@ def curves_of(subject: Subject, orders: Sequence[Array], seen: Seen | None, call
         calls: gives inputs, of which the first samples are run.
         step: takes a sentence about what goes on.
     """
-    first = _first(calls)
+    wanted = int(np.clip(_AT_MOST / max(subject.macs(subject.none_gone), 1), _LEAST_SAMPLES, _SAMPLES))
+    first = _first(calls, wanted)
+    shares = _SHARES if len(orders) < _MANY else _FEWER
     reference = answers(subject.model.clone(), first)
     found = []
     for number in range(len(orders)):
         step(f"measuring what group {number + 1} of {len(orders)} is worth")
         most, size = subject.most(number), subject.grouping.groups[number].size
-        counts = sorted({min(most, max(1, round(share * size))) for share in _SHARES} - {0})
+        counts = sorted({min(most, max(1, round(share * size))) for share in shares} - {0})
         noises = []
         for count in counts:
             gone = subject.none_gone
@@ -73,12 +75,12 @@ def curves_of(subject: Subject, orders: Sequence[Array], seen: Seen | None, call
     return found
 
 
-def _first(calls: Calls) -> list[Mapping[str, Array]]:
+def _first(calls: Calls, wanted: int) -> list[Mapping[str, Array]]:
     found, count = list[Mapping[str, Array]](), 0
     for call in calls():
         found.append(call)
         count += rows(call)
-        if count >= _SAMPLES:
+        if count >= wanted:
             break
     return found
 

@@ -21,6 +21,8 @@ from deploykit.pruning.moments import Moments
 from deploykit.tensors import Array
 
 METHODS = ("reconstruction", "wanda", "magnitude")
+_FINE = 1024
+"""Columns up to which it is computed in float64."""
 _ROUNDS = 12
 """In so many rounds of equal shares the units of a group go; after each the others are looked at anew."""
 
@@ -92,7 +94,7 @@ class _Fit:
 
     @classmethod
     def of(cls, columns: Array, matrix: Array, gram: Array) -> "_Fit":
-        inverse = np.linalg.inv(regular(gram, RIDGE))
+        inverse = np.linalg.inv(regular(gram if len(gram) <= _FINE else gram.astype(np.float32), RIDGE))
         return cls(columns, matrix.astype(inverse.dtype), inverse, max(_power(matrix, gram), 1e-30))
 
     def harm(self, units: Array) -> Array:
