@@ -74,14 +74,18 @@ def entries(folder: Path | None = None) -> Iterator[Entry]:
             continue
 
 
-def latest(folder: Path | None = None) -> Path:
+def latest(folder: Path | None = None, suffix: str = "") -> Path:
     """Give the artifact made last in a folder (the current one) that is still there.
+
+    Args:
+        folder: where it was made.
+        suffix: its name ends so: ``.onnx`` for what takes nothing else.
 
     Raises:
         UsageError: there is none.
     """
     for entry in reversed(list(entries(folder))):
-        if Path(entry.path).exists():
+        if Path(entry.path).exists() and entry.path.endswith(suffix):
             return Path(entry.path)
     raise UsageError(
         "no artifact was named, and none was made in this folder yet",

@@ -65,9 +65,10 @@ def test_ctrl_c_ends_the_child_too_and_leaves_nothing(slow: Slow) -> None:
 
 def test_a_polite_end_leaves_nothing_either(slow: Slow) -> None:
     slow.process.send_signal(signal.SIGTERM)
-    slow.ended()
+    ran = slow.ended()
+    assert (ran.code, ran.out) == (143, "")
+    assert "interrupted" in ran.err
     assert until(lambda: not is_running(slow.child), 10)
-    deploykit("inspect", "net.pt", cwd=slow.folder)  # whoever comes next tidies up
     assert listing(slow.folder) == EVERYTHING_BUT_THE_PROOF
 
 

@@ -183,6 +183,10 @@ WRONG: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
         lambda text: text.replace('["simplify"]', '[{ tensorrt = { targets = ["sm89"] } }]'),
         ("tensorrt has no 'targets'",),
     ),
+    "an engine that can't be": (
+        lambda text: text.replace('["simplify"]', '[{ tensorrt = { for = ["sm90"], backend = "tensorrt-rtx" } }]'),
+        ("has no target sm90",),
+    ),
     "no artifact": (lambda text: text.partition("[[")[0], ("asks for no artifact",)),
     "a drop without labels": (lambda text: text + 'max_drop = "1%"\n', ("data has no labels",)),
     "a bound that is none": (lambda text: text + "max_size_mb = -1\n", ("must be above 0",)),

@@ -122,3 +122,11 @@ def test_an_entry_made_in_another_folder_is_found_from_there(tmp_path: Path, mon
     (tmp_path / "model.onnx").touch()
     write(entry("model.onnx"))
     assert latest() == Path("model.onnx")
+
+
+def test_what_takes_onnx_files_alone_passes_over_what_was_made_of_one(tmp_path: Path) -> None:
+    for name in ("a.onnx", "a.engine"):
+        (tmp_path / name).touch()
+        workspace.write(Entry(str(tmp_path / name), "", "build", "", ""), tmp_path)
+    assert workspace.latest(tmp_path).name == "a.engine"
+    assert workspace.latest(tmp_path, ".onnx").name == "a.onnx"

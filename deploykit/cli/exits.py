@@ -1,8 +1,10 @@
 """How a command ends: a message for every error, and its exit code."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from deploykit import console
@@ -14,9 +16,14 @@ BUG = 70
 
 
 def main(command: Callable[[list[str]], int]) -> None:
-    """Run a command line; errors become a message and their exit code, a bug its traceback and 70."""
+    """Run a command line; errors become a message and their exit code, a bug its traceback and 70.
+
+    What ends a job in CI, SIGTERM, and what ends a terminal, SIGHUP, are taken as Ctrl-C is: nothing is left behind.
+    """
+    ends = _Ends()
     try:
         code = command(sys.argv[1:])
+        code = ends.code if code == INTERRUPTED else code
     except Exception as error:  # noqa: BLE001 - 1 would say that the numbers are wrong
         import traceback
 
@@ -26,6 +33,21 @@ def main(command: Callable[[list[str]], int]) -> None:
             console.print_json({"error": {"kind": "bug", "message": str(error)}, "exit_code": BUG})
         code = BUG
     sys.exit(code)
+
+
+class _Ends:
+    """Takes the signals that end a program, and knows which one it was."""
+
+    code = INTERRUPTED
+
+    def __init__(self) -> None:
+        for one in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(one) is signal.SIG_DFL:  # nohup has it ignored
+                signal.signal(one, self._ended)
+
+    def _ended(self, number: int, _: FrameType | None) -> None:
+        self.code = 128 + number
+        raise KeyboardInterrupt
 
 
 def run(app: Any, arguments: list[str]) -> int:

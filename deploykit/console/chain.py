@@ -41,7 +41,8 @@ def show_run(made: "Run") -> None:
         facts(_speed(one))
         facts([("failed" if number == 0 else "", line) for number, line in enumerate(one.missed)])
         if one.last_good is not None:
-            facts([("kept", f"{one.last_good}: the last file that was proved")])
+            said = "built, not run" if one.word == "UNPROVED" else "the last file that was proved"
+            facts([("kept", f"{one.last_good}: {said}")])
     terminal().print()
     terminal().print(_found(made.searched) if made.searched else _table(made))
     facts([("note", note) for note in made.notes])

@@ -131,7 +131,7 @@ def build(  # noqa: PLR0913 - the options of the command
 
 
 def _opened(model: str | Path | None) -> Artifact:
-    source = Artifact.open(model or workspace.latest())
+    source = Artifact.open(model or workspace.latest(suffix=".onnx"))
     if source.format is not Format.ONNX:
         raise UsageError(f"{source.path} is {source.format}, and engines are built of ONNX files", fix=source.to_onnx)
     return source

@@ -82,7 +82,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     """
     chain = [PASSES.parse(one) if isinstance(one, str) else one for one in passes]
     asked = Asked(**loading)
-    source = Artifact.open(model or workspace.latest())
+    source = Artifact.open(model or workspace.latest(suffix=".onnx"))
     before = checked(source, asked, chain, demand or Demand(), keep_slower=keep_slower)
     target = output_path(output, f"{source.path.stem}.{chain[-1].suffix}.onnx", source.path)
     clock = Clock()

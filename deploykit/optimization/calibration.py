@@ -78,7 +78,7 @@ def calibrate(
         files = tuple(Path(one) for one in merge)
         return _written(found, Path(output or "merged.ranges.json"), None, files, target)
     asked = Asked(**loading)
-    source = Artifact.open(model or workspace.latest())
+    source = Artifact.open(model or workspace.latest(suffix=".onnx"))
     check_options(asked, source)
     if asked.data is None:
         raise UsageError("there is nothing to calibrate with", fix="--data calib.npz")

@@ -46,7 +46,7 @@ class Made:
     """Of the last file that was proved."""
     speed: Comparison | None
     last_good: Path | None
-    """Where it did not pass: the last file that was proved."""
+    """Where it did not pass: the last file that was made."""
     depth: Divergence | None = None
     """How its error grows along the net, where a report tells it."""
     key: str = ""
@@ -55,8 +55,9 @@ class Made:
     @property
     def word(self) -> str:
         """What became of it, in a word or two."""
-        unproved = bool(self.steps and self.steps[-1].told.unproved)
-        return "FAILED" if not self.passed else "built, not run" if unproved else "proved"
+        if self.steps and self.steps[-1].told.unproved:
+            return "built, not run" if self.passed else "UNPROVED"
+        return "proved" if self.passed else "FAILED"
 
     @property
     def verdict(self) -> Verdict | None:
@@ -104,7 +105,7 @@ def made(planned: Plan, line: Line, steps: Steps, converted: Taken, target: Path
         depth = steps.taken(line.depth).told.depth if line.depth else None
     except DeploykitError as error:
         name = line.passes[len(taken)].title if len(taken) < len(line.passes) else "timing"
-        missed = (f"{name}: {error.message}", *error.details)
+        missed = (f"{name}: {error.message}", *error.details, *(f"fix: {line}" for line in error.fix))
         place = steps.store.path(good.key) / MODEL
         return Made(line.wanted.name, target, False, tuple(taken), missed, _bytes(converted, taken), None, place)
     place = steps.store.path(good.key)

@@ -4,11 +4,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from deploykit.errors import DeploykitError, UsageError
 from deploykit.passes import PASSES, Pass
 from deploykit.typed import filled, value_of
+
+if TYPE_CHECKING:
+    from deploykit.engines.options import Options
 
 NAME = "deploykit.toml"
 
@@ -67,6 +70,30 @@ class Engine:
 
 
 ENGINE = "tensorrt"
+
+
+def options_of(engine: Engine) -> "Options":
+    """Give the options of an engine as ``deploykit.build`` takes them."""
+    from deploykit.engines.options import Options, targets_of
+
+    return Options(
+        engine.backend, engine.shape, engine.workspace, engine.level, targets_of(",".join(engine.targets)),
+        Path(engine.timing_cache) if engine.timing_cache else None, engine.sparse, engine.hardware_compatible,
+        engine.version_compatible,
+    )  # fmt: skip
+
+
+def _misbuilt(engine: Engine) -> list[str]:
+    """Find what this TensorRT lacks; that none is installed is another error."""
+    from deploykit.engines.options import chosen
+    from deploykit.nvidia import devices
+
+    found = chosen(engine.backend, devices())
+    try:
+        options_of(engine).check(found)
+    except DeploykitError as error:
+        return [error.message, *error.fix]
+    return []
 
 
 def _engine(options: Mapping[str, Any]) -> Engine:
@@ -248,6 +275,7 @@ def _misfits(wanted: Wanted, data: Samples) -> list[str]:
         found += [f"{at}: {error.message}", *error.fix]
     if any(isinstance(one, Engine) for one in wanted.steps[:-1]):
         found.append(f"{at}: {ENGINE} is the last step: nothing takes an engine")
+    found += [f"{at}: {said}" for said in _misbuilt(wanted.engine)] if wanted.engine is not None else []
     if wanted.engine is not None and wanted.require.max_latency_ratio is not None:
         found.append(f"{at}: an engine is not timed against an ONNX file: max_latency_ratio says nothing about it")
     asked = wanted.require

@@ -17,7 +17,7 @@ from deploykit.optimization.chain import Chain, Measure, measured
 from deploykit.optimization.evidence import Evidence
 from deploykit.optimization.speed import compared
 from deploykit.passes import Layer, Pass
-from deploykit.recipes.recipe import Engine
+from deploykit.recipes.recipe import Engine, options_of
 from deploykit.recipes.store import Store
 from deploykit.tensors import Array
 from deploykit.timing import Comparison
@@ -229,15 +229,10 @@ class Build:
     def do(self, store: Store, own: Path, step: Step) -> Done:
         """Build it."""
         from deploykit.engines import build
-        from deploykit.engines.options import Options, targets_of
 
-        one = self.engine
-        options = Options(
-            one.backend, one.shape, one.workspace, one.level, targets_of(",".join(one.targets)),
-            Path(one.timing_cache) if one.timing_cache else None, one.sparse, one.hardware_compatible,
-            one.version_compatible,
-        )  # fmt: skip
-        made = build(store.path(self.prior) / MODEL, own / self.name, options=options, step=step, **self.bounds)
+        made = build(
+            store.path(self.prior) / MODEL, own / self.name, options=options_of(self.engine), step=step, **self.bounds
+        )
         size = sum(path.stat().st_size for path in made.files if path.suffix != ".npz")
         notes = (*made.layers, *made.profiles, *made.warnings)
         return Done(
