@@ -127,6 +127,6 @@ def test_an_entry_made_in_another_folder_is_found_from_there(tmp_path: Path, mon
 def test_what_takes_onnx_files_alone_passes_over_what_was_made_of_one(tmp_path: Path) -> None:
     for name in ("a.onnx", "a.engine"):
         (tmp_path / name).touch()
-        workspace.write(Entry(str(tmp_path / name), "", "build", "", ""), tmp_path)
-    assert workspace.latest(tmp_path).name == "a.engine"
-    assert workspace.latest(tmp_path, ".onnx").name == "a.onnx"
+        write(entry(tmp_path / name), tmp_path)
+    assert latest(tmp_path).name == "a.engine"
+    assert latest(tmp_path, ".onnx").name == "a.onnx"
