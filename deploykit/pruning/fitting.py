@@ -110,6 +110,8 @@ def _moments(model: Model, layer: Linear, removal: Removal, seen: Seen, calls: C
             if other is not None:
                 wanted = wanted - layer.answers(given[other.name], at)
             both[number % _HELD_OUT == _HELD_OUT - 1].add(layer.rows(given[layer.value.name], at), wanted)
+    for moments in both:
+        moments.settle()
     return both
 
 

@@ -41,6 +41,8 @@ class Moments:
     cross: Array | None = None
     power: float = 0.0
     rows: int = 0
+    _waiting: list[tuple[Array, Array | None]] = field(default_factory=list)
+    """Rows that are still to be summed: a few at a time, writing the sums would take longer than the products."""
 
     @classmethod
     def of(cls, columns: int, outputs: int = 0) -> "Moments":
@@ -50,12 +52,24 @@ class Moments:
         return cls(np.zeros((columns, columns), kind), cross)
 
     def add(self, x: Array, y: Array | None = None) -> None:
-        """Add rows."""
-        self.gram += x.T @ x
+        """Add rows; ``settle`` comes after the last of them."""
         self.rows += len(x)
-        if y is not None and self.cross is not None:
+        self._waiting.append((x, y))
+        if sum(len(one) for one, _ in self._waiting) >= len(self.gram):
+            self.settle()
+
+    def settle(self) -> None:
+        """Sum up what waits for it."""
+        if not self._waiting:
+            return
+        x = np.concatenate([one for one, _ in self._waiting])
+        given = [one for _, one in self._waiting if one is not None]
+        self.gram += x.T @ x
+        if given and self.cross is not None:
+            y = np.concatenate(given)
             self.cross += x.T @ y
             self.power += float(np.square(y, dtype=np.float64).sum())
+        self._waiting.clear()
 
     def error(self, matrix: Array) -> float:
         """Give the sum of squares of what a matrix, [columns, outputs], leaves of the rows that shall be given."""
@@ -146,6 +160,8 @@ def see(model: Model, layers: Mapping[str, Linear], calls: Calls, step: Step) ->
                 found.places[name].append(at)
                 found.grams[name].add(layer.rows(tensors_of[own[name][0]], at))
                 found.wanted[name].append(layer.answers(tensors_of[points[name]], at))
+    for moments in found.grams.values():
+        moments.settle()
     return found
 
 

@@ -37,11 +37,12 @@ class Subject:
         Args:
             model: as ``quantization.reading.read`` gives it.
             call: inputs, which tell the sizes of dynamic axes.
-            block: channels that a kernel takes at once.
+            block: channels that a kernel takes at once. Where most layers have no more, whole blocks can't go.
         """
         grouping = find_groups(model)
         work = work_of(model, grouping, symbols_of(model, call))
-        return cls(model, grouping, linear_layers(model), work, weights_of(model, grouping), block)
+        blocks = block if _in_blocks(work, grouping, block) else 1
+        return cls(model, grouping, linear_layers(model), work, weights_of(model, grouping), blocks)
 
     def macs(self, gone: Sequence[int]) -> float:
         """Give the multiplications for a sample once so many units of each group are gone."""
@@ -93,3 +94,10 @@ class Subject:
         copy = self.model.clone()
         cut(copy, removal)
         return copy
+
+
+def _in_blocks(work: Sequence[Work], grouping: Grouping, block: int) -> bool:
+    """Tell whether half of the multiplications are of layers with more channels that can go than one block."""
+    wide = {axis for group in grouping.groups for axis in group.slots if grouping.sizes[axis] > block}
+    total = sum(one.count(grouping.sizes) for one in work)
+    return 2 * sum(one.count(grouping.sizes) for one in work if wide.intersection(one.axes)) >= total
