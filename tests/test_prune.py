@@ -82,6 +82,17 @@ def test_with_a_bound_and_no_goal_as_much_goes_as_it_allows(
     assert float(shares[0].partition("%")[0]) < float(shares[1].partition("%")[0])
 
 
+def test_the_latency_that_is_asked_for_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    made = deploykit.prune(
+        "digits.onnx", data=Path("digits_val.npz"), target_latency=0.9, min_agreement=0.0, min_sqnr=-50
+    )
+    assert made.speed is not None
+    ratio = made.speed.rows[1].ratio
+    assert ratio is not None
+    assert ratio.value < 1
+
+
 def test_ours_loses_less_than_the_smallest_weights_alone(
     folder: Path, untimed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

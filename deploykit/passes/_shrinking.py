@@ -140,7 +140,7 @@ class Shrinking:
         return found
 
     def _latency(self, gone: Sequence[int]) -> float:
-        """Time a cut without its fit, which changes nothing of that."""
+        """Time a cut without its fit, which changes nothing of that: the share of the time that it surely keeps to."""
         from deploykit.onnx_io import load, signature
         from deploykit.timing import measure
 
@@ -151,7 +151,7 @@ class Shrinking:
         ratio = timed.rows[1].ratio
         if ratio is None:
             raise ModelError("the latency could not be measured", fix="give --target-macs")
-        return ratio.value
+        return ratio.high
 
     def _largest(self) -> tuple[Path, list[int]]:
         """Find the largest cut that keeps the budget, by bisection; where none does, give the smallest that was tried.
