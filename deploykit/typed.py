@@ -125,6 +125,8 @@ def _float(value: Any) -> float:
 
 
 def _str(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
     if not isinstance(value, str):
         raise _Misfit("a text in quotation marks")
     return value

@@ -187,6 +187,10 @@ WRONG: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
         lambda text: text.replace('["simplify"]', '[{ tensorrt = { for = ["sm90"], backend = "tensorrt-rtx" } }]'),
         ("has no target sm90",),
     ),
+    "labels that are not there": (
+        lambda text: text.replace('"digits_val.npz" }', '"digits_val.npz", labels = "digits_val.npz:z" }'),
+        ("z",),
+    ),
     "no artifact": (lambda text: text.partition("[[")[0], ("asks for no artifact",)),
     "a drop without labels": (lambda text: text + 'max_drop = "1%"\n', ("data has no labels",)),
     "a bound that is none": (lambda text: text + "max_size_mb = -1\n", ("must be above 0",)),
@@ -205,7 +209,7 @@ def test_a_wrong_recipe_is_refused_whole_before_anything_runs(folder: Path, wron
 def test_options_beside_a_recipe_and_folders_that_are_not_there_are_refused(folder: Path) -> None:
     assert_refused(command("run", "--fp16", cwd=folder), 2, "a recipe says itself")
     assert_refused(command("run", "nothing.toml", cwd=folder), 2, "deploykit init")
-    assert_refused(command("run", "-o", "nowhere", cwd=folder), 2, "mkdir nowhere")
+    assert_refused(command("run", "-o", "digits.onnx", cwd=folder), 2, "no folder digits.onnx")
     assert_refused(command("run", "digits.onnx", "--int8", cwd=folder), 2, "int8 needs samples")
 
 
@@ -268,7 +272,7 @@ def test_clean_frees_the_steps_and_leaves_the_artifacts(folder: Path) -> None:
     assert freed > (folder / "digits.small.onnx").stat().st_size
     assert (folder / "digits.small.onnx").exists()
     assert deploykit.clean(folder) == 0
-    assert deploykit.clean(folder / "nowhere") == 0
+    assert_refused(command("clean", "nowhere", cwd=folder), 2, "no folder nowhere")
 
 
 def test_init_writes_a_recipe_that_runs(here: Path, digits: Path) -> None:

@@ -68,7 +68,8 @@ def run(app: Any, arguments: list[str]) -> int:
         return _fail(UsageError(error.format_message(), fix=f"{where} --help shows what it takes"), arguments)
     else:
         if code == INTERRUPTED:  # typer has taken the KeyboardInterrupt, without a word
-            sys.stderr.write("interrupted: nothing was written\n")
+            kept = "what was done is kept, and the same command goes on from there"
+            sys.stderr.write(f"interrupted: {kept if arguments[:1] == ['run'] else 'nothing was written'}\n")
         return code
 
 

@@ -41,7 +41,10 @@ def command(
     ] = None,
     *,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where the artifacts go; here if left out.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", help="Where the artifacts go; the folder of the recipe if left out."
+        ),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write what was made, and how, on one page.")

@@ -42,6 +42,8 @@ def show_run(made: "Run") -> None:
         facts([("failed" if number == 0 else "", line) for number, line in enumerate(one.missed)])
         if one.last_good is not None:
             said = "built, not run" if one.word == "UNPROVED" else "the last file that was proved"
+            if one.path.exists():
+                facts([("note", f"{one.path}, which is there, is of an earlier run")])
             facts([("kept", f"{one.last_good}: {said}")])
     terminal().print()
     terminal().print(_found(made.searched) if made.searched else _table(made))
@@ -70,15 +72,15 @@ def _speed(one: "Made") -> Iterator[tuple[str, str]]:
 
 def _found(rows: "Sequence[Found]") -> object:
     """Lay out what a search has found."""
+    from deploykit.recipes.searching import mark
     from deploykit.timing.words import times
 
     table = new_table("combination", "verdict", "accuracy>", "SQNR dB>", "times the latency>", "size>", "")
     for one in rows:
         word = "[bold green]proved[/]" if one.passed else "[bold red]FAILED[/]"
         accuracy = f"{one.accuracy:.2%}" if one.accuracy is not None else ""
-        mark = "written: the fastest" if one.best else "on the Pareto front" if one.pareto else ""
         latency = times(one.latency) if one.latency else ""
-        table.add_row(escaped(one.name), word, accuracy, number(one.sqnr), latency, size(one.bytes), mark)
+        table.add_row(escaped(one.name), word, accuracy, number(one.sqnr), latency, size(one.bytes), mark(one))
     return table
 
 

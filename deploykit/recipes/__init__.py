@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deploykit.child import Step as Say
 from deploykit.child import silent
@@ -19,6 +20,7 @@ from deploykit.recipes.executing import elsewhere
 from deploykit.recipes.making import Made, Steps, Taken, made, put
 from deploykit.recipes.planning import Plan, name_of_artifact, plan_of
 from deploykit.recipes.recipe import NAME, Recipe, checked, read
+from deploykit.recipes.recipe import recipe as of_table
 from deploykit.recipes.searching import Found, Search, combinations, ranked, row
 from deploykit.recipes.store import FOLDER, Store
 
@@ -60,7 +62,7 @@ class Run:
 
 
 def run(
-    recipe: str | Path | Recipe = NAME,
+    recipe: str | Path | Recipe | Mapping[str, Any] = NAME,
     *,
     output: str | Path | None = None,
     report: str | Path | None = None,
@@ -71,7 +73,7 @@ def run(
     """Make the artifacts of a recipe, each step proved against the original source.
 
     Args:
-        recipe: the file, or what it would say.
+        recipe: the file, or what it would say: a table, or a ``Recipe``.
         output: the folder to write to, in the place of the recipe's.
         report: an HTML page to write of it all.
         search: try the combinations of passes that make sense, in the place of the recipe's artifacts, and write the
@@ -84,7 +86,7 @@ def run(
         DeploykitError: the source can't be converted.
     """
     clock = Clock()
-    found = recipe if isinstance(recipe, Recipe) else read(Path(recipe))
+    found = _recipe(recipe)
     if executor is not None:
         found = replace(found, folder=found.folder.resolve())  # others have another current folder
     found = checked(combinations(found, search) if search is not None else found)
@@ -103,15 +105,25 @@ def run(
         for one, path in chosen:
             put(store, one.key, path, found.path(found.source))
         clock.lap("artifacts")
-    place, written = None if isinstance(recipe, Recipe) else Path(recipe), tuple(path for _, path in chosen)
+    place, written = Path(recipe) if isinstance(recipe, (str, Path)) else None, tuple(path for _, path in chosen)
     result = Run(found.path(found.source), place, converted, recorded, artifacts, clock.laps, rows, written, notes)
     _report(result, report)
     return result
 
 
+def _recipe(given: str | Path | Recipe | Mapping[str, Any]) -> Recipe:
+    if isinstance(given, Recipe):
+        return given
+    if isinstance(given, Mapping):
+        return of_table(given)
+    return read(Path(given))
+
+
 def _folder(target: Path) -> Path:
-    if not target.is_dir():
-        raise UsageError(f"there is no folder {target} to write to", fix=f"mkdir {target}")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"there can be no folder {target}: {error.strerror}", fix="name another with -o") from error
     return target
 
 
@@ -143,7 +155,8 @@ def _artifacts(
 
 def _row(one: Made) -> Found:
     ratio = one.speed.rows[1].ratio if one.speed is not None else None
-    return row(one.name, one.verdict, ratio, one.bytes, passed=one.passed)
+    verdict = one.verdict if one.key else None  # where a step failed, that of the one before says nothing
+    return row(one.name, verdict, ratio, one.bytes, passed=one.passed)
 
 
 def _chosen(
@@ -173,6 +186,12 @@ def plan(recipe: str | Path | Recipe = NAME) -> tuple[Planned, ...]:
 
 
 def clean(folder: str | Path = ".") -> int:
-    """Remove what the steps of a folder have made, and give the bytes that this freed; artifacts stay."""
+    """Remove what the steps of a folder have made, and give the bytes that this freed; artifacts stay.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder}", fix="name the one that the recipe lies in")
     place = Path(folder) / FOLDER
     return Store(place).clean() if place.is_dir() else 0

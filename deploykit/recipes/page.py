@@ -11,6 +11,7 @@ from deploykit.passes import Layer
 from deploykit.recipes import Found, Made, Run, Taken
 from deploykit.recipes.front import front
 from deploykit.recipes.lineage import tree
+from deploykit.recipes.searching import mark
 from deploykit.timing.words import times, told
 from deploykit.validation.reports import save
 from deploykit.validation.reports._depth import depth_chart
@@ -140,7 +141,7 @@ def _searched(rows: Sequence[Found]) -> Iterator[ET.Element]:
             element("td", number(one.sqnr), class_="number"),
             element("td", times(one.latency) if one.latency else "", class_="number"),
             element("td", f"{one.bytes / 1e6:.3g} MB", class_="number"),
-            element("td", "written: the fastest" if one.best else "on the front" if one.pareto else ""),
+            element("td", mark(one)),
         )
         for one in rows
     ]  # fmt: skip

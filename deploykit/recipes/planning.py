@@ -226,7 +226,7 @@ def _apply(
     key = key_of(
         task="apply", on=prior.key, record=record.key if record else None, step=spelled(one),
         files=[store.sha256(recipe.path(text)) for text in _files_of(recipe, one)],
-        data=_hashed(store, looked), cpu=machine.instructions(),
+        data=_hashed(store, looked) if one.lossy or one.precision else None, cpu=machine.instructions(),
         demand=_told(store, recipe, wanted.require) if bounded else None, versions=versions(*task.packages),
     )  # fmt: skip
     needs = {convert.key, prior.key, *([record.key] if record else [])}

@@ -1,5 +1,7 @@
 """``deploykit.toml``: a source, its samples, and the artifacts that are to be made of it; read and checked whole."""
 
+import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -108,7 +110,7 @@ def _engine(options: Mapping[str, Any]) -> Engine:
 
 def _steps(value: Any, at: str, problems: list[str]) -> tuple[Pass | Engine, ...]:
     """Read ``["simplify", "int8:target=cpu", {int8 = {target = "cpu"}}]``."""
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):
         problems.append(f"{at} is {value!r}, and must be a list")
         return ()
     made = []
@@ -127,7 +129,8 @@ def _step(value: Any, at: str) -> Pass | Engine:
         name, options = next(iter(value.items()))
         if isinstance(options, Mapping):
             return _engine(options) if name == ENGINE else PASSES.configured(name, options)
-    raise UsageError(f"{value!r} is no step", fix=f'in {at}: "simplify", or {{ int8 = {{ target = "cpu" }} }}')
+    said = f'{value!r} is no step: write "simplify", or {{ int8 = {{ target = "cpu" }} }}'
+    raise UsageError(said, fix=f"mend {at}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,11 @@ class Wanted:
         return next((one for one in self.steps if isinstance(one, Engine)), None)
 
 
+def _arguments(value: Any, at: str, problems: list[str]) -> str | None:
+    """Read the arguments of a factory: a table, or JSON as a text."""
+    return json.dumps(value) if isinstance(value, Mapping) else value_of(str | None, value, at, problems)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A source, and what is to be made of it; the fields are the keys of the file."""
@@ -166,7 +174,7 @@ class Recipe:
     """As ``--input`` takes them; this and all that follows is of the source."""
     shapes: tuple[str, ...] = ()
     factory: str | None = None
-    factory_args: str | None = None
+    factory_args: str | None = field(default=None, metadata={"read": _arguments})
     trust_pickle: bool = False
     python: str | None = None
     static: bool = False
@@ -245,14 +253,31 @@ def checked(recipe: Recipe) -> Recipe:
 def _wrong(recipe: Recipe) -> list[str]:
     names = [one.name for one in recipe.artifact]
     found = [f"there are two artifacts named '{name}'" for name in sorted({n for n in names if names.count(n) > 1})]
-    found += [f"'{name}' is no name for a file" for name in names if not name or name != Path(name).name]
+    found += [f"'{name}' is no name for a file" for name in names if not _NAME.fullmatch(name)]
     if not recipe.artifact:
         found.append("it asks for no artifact: [[artifact]] name = 'small', steps = ['simplify']")
     if not recipe.path(recipe.source).exists():
         found.append(f"there is no source {recipe.path(recipe.source)}")
     found += [f"there are no samples {recipe.path(text)}" for text in _files(recipe.data) if not _is(recipe, text)]
-    found += [said for one in recipe.artifact for said in _misfits(one, recipe.data)]
+    found += [*_labels(recipe), *(said for one in recipe.artifact for said in _misfits(one, recipe.data))]
     return found
+
+
+_NAME = re.compile(r"\w[\w.+-]*")
+
+
+def _labels(recipe: Recipe) -> list[str]:
+    """Find what is wrong with the labels: they are read."""
+    from deploykit.samples import labels
+
+    if recipe.data.labels is None:
+        return []
+    name, sign, column = recipe.data.labels.partition(":")
+    try:
+        labels(f"{recipe.path(name)}{sign}{column}")
+    except DeploykitError as error:
+        return [error.message, *error.details]
+    return []
 
 
 def _files(data: Samples) -> list[str]:

@@ -20,12 +20,12 @@ SECONDS = 1800.0
 
 _CPU = (
     "int8:target={target}",
-    "int8:target={target},method=minmax",
-    "int8:target={target},method=entropy",
-    "int8:target={target},method=percentile",
     "dynamic",
     "fp16",
     "weight_only:bits=8",
+    "int8:target={target},method=minmax",
+    "int8:target={target},method=entropy",
+    "int8:target={target},method=percentile",
     "weight_only:bits=4",
 )
 _OTHERS = ("int8:target={target}", "fp16", "int8:target={target},method=entropy", "int8:target={target},method=minmax")
@@ -68,6 +68,14 @@ class Found:
     """Accuracy of the source, where that was measured beside it."""
     best: bool = False
     """Whether it is the fastest of those that passed: the one that was written."""
+
+
+def mark(one: Found) -> str:
+    """Say what is special of it."""
+    if one.best:
+        faster = one.latency is not None and one.latency.faster
+        return "written: the fastest" if faster else "written: none is faster than the source"
+    return "on the Pareto front" if one.pareto else ""
 
 
 def combinations(recipe: Recipe, search: Search) -> Recipe:

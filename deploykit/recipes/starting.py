@@ -9,7 +9,7 @@ from deploykit.errors import UsageError
 from deploykit.recipes.recipe import NAME, read
 
 _TEXT = """\
-# What deploykit run makes, and of what. Paths are from this folder; every key is in the README.
+# What deploykit run makes, and of what. Paths are from this folder.
 source = {source}
 {inputs}{data}
 [[artifact]]

@@ -153,10 +153,12 @@ class Store:
 
     def clean(self) -> int:
         """Remove every step, and say how many bytes that gave back."""
-        place = self.folder / "steps"
-        size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-        shutil.rmtree(place, ignore_errors=True)
-        (self.folder / _HASHES).unlink(missing_ok=True)
+        places = [self.folder / name for name in ("steps", "found")]
+        size = sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+        for name in (_HASHES, "placed.json"):
+            (self.folder / name).unlink(missing_ok=True)
         return size
 
 
