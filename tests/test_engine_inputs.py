@@ -16,7 +16,7 @@ from deploykit.engines.graph import Graph
 from deploykit.engines.lint import lint
 from deploykit.engines.options import Options, chosen, targets_of
 from deploykit.engines.placing import replaced
-from deploykit.engines.profiles import profiles_of
+from deploykit.engines.profiles import profiles_of, takes_any
 from deploykit.engines.refusing import failed
 from deploykit.errors import DeploykitError, MissingPackage, ModelError, UsageError
 from deploykit.examination import engine_advice
@@ -41,6 +41,7 @@ ADA, HOPPER = (Devices("13.0", (Device("GPU", one, 1 << 34),), "") for one in ("
         (Options(timing_cache=Path("cache")), RTX_17, "--timing-cache"),
         (Options(hardware_compatible=True), RTX_17, "--hardware-compatible"),
         (Options(sparse=True), RTX_17, "--sparse"),
+        (Options(level=3), RTX_17, "--level"),
         (Options(targets=("sm89", "sm90")), RTX_17, "sm90"),
         (Options(targets=("sm88",)), RTX_17, "did you mean 'sm89'"),
         (Options(targets=("sm89",)), FULL_10, "--for sm89"),
@@ -58,10 +59,10 @@ def test_what_a_tensorrt_lacks_is_refused_by_name(options: Options, found: Bindi
 
 
 def test_what_each_has_is_taken(tmp_path: Path) -> None:
-    Options(targets=targets_of("SM89, 12.0,sm_86,sm89"), workspace="2GB", level=5).check(RTX_17)
-    Options(timing_cache=tmp_path / "cache", hardware_compatible=True, version_compatible=True, sparse=True).check(
-        FULL_10
-    )
+    Options(targets=targets_of("SM89, 12.0,sm_86,sm89"), workspace="2GB").check(RTX_17)
+    Options(
+        timing_cache=tmp_path / "cache", hardware_compatible=True, version_compatible=True, sparse=True, level=5
+    ).check(FULL_10)
     assert targets_of("SM89, 12.0,sm_86,sm89") == ("sm89", "sm120", "sm86")
     assert Options(workspace="2GiB").workspace_bytes == 2 << 30
 
@@ -112,6 +113,10 @@ def test_profiles_follow_from_the_signature_and_the_calls_of_the_golden(tmp_path
     both = profiles_of(inputs[:2], ["x:1x3x8,2x3x8,9x3x8,mask:1x4,2x4,9x4"], tmp_path / "not.read")
     assert both.shapes["mask"] == ((1, 4), (2, 4), (9, 4))
     assert profiles_of(specs("x:float32[2,3]"), (), tmp_path / "not.read").shapes == {}
+    calls_too = golden(tmp_path, inputs, *calls)
+    assert takes_any(found.shapes, calls_too)
+    assert not takes_any({**given.shapes, "mask": ((1, 3), (1, 3), (1, 3))}, calls_too)
+    assert profiles_of(inputs[:1], ["8"], calls_too).shapes["x"] == ((8, 3, 1), (8, 3, 8), (8, 3, 16))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +130,13 @@ def test_profiles_follow_from_the_signature_and_the_calls_of_the_golden(tmp_path
         ("y:1x3", "no such input"),
         ("x:1xa", "can't be read at 'x:1xa'"),
         ("1x3", "can't be read"),
+        ("8,4,1", "three that grow"),
+        ("1,8", "three that grow"),
+        ("0", "three that grow"),
+        ("1,2,3,4", "three that grow"),
+        ("x:99999999999999999999x3", "more than TensorRT counts to"),
+        ("9" * 5000, "more than TensorRT counts to"),
+        ("x:1x3,2x3,999999999x3,mask:1,2,999999999", "2999999997 elements"),
         ("x:1x3,2x3,8x3,mask:1,2,9", "'batch' is 1, 2, 8 in 'x' and 1, 2, 9 in 'mask'"),
     ],
 )

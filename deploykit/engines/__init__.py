@@ -20,7 +20,7 @@ from deploykit.engines.graph import Graph
 from deploykit.engines.lint import lint
 from deploykit.engines.options import Options, chosen
 from deploykit.engines.placing import proof_of, replaced, unlink_older
-from deploykit.engines.profiles import Profiles, profiles_of
+from deploykit.engines.profiles import Profiles, profiles_of, takes_any
 from deploykit.engines.refusing import failed, listed, parsed
 from deploykit.errors import NotEquivalent, UsageError
 from deploykit.nvidia import Bindings, Devices, devices
@@ -153,6 +153,14 @@ def _lint(path: Path, graph: Graph, asked: Options, *, precision_to_come: bool =
         raise listed(path, refused)
 
 
+def _unprovable(profiles: Profiles, golden: Path) -> tuple[str, ...]:
+    """Say where the engine can't be proved on any machine."""
+    if takes_any(profiles.shapes, golden):
+        return ()
+    why = f"no call of {golden.name} is within the profile, so that the engine can't be proved by it"
+    return (f"{why}: build it for shapes that were recorded, or record others: deploykit convert --shapes",)
+
+
 @dataclass(frozen=True)
 class _Build:
     """One build."""
@@ -174,6 +182,7 @@ class _Build:
         else:
             Demand.of(bounds, None, None).check(graph.precision)
         profiles = profiles_of(graph.signature.inputs, self.asked.shapes, self.source.golden)
+        notes = (*self.source.notes, *_unprovable(profiles, self.source.golden))
         self.clock.lap("profiles")
         told, peak = self._built(graph, profiles)
         self.clock.lap("build")
@@ -195,7 +204,7 @@ class _Build:
             self._timed(sidecar) if verdict is not None else None,
             did,
             said,
-            (*self.asked.notes(self.found), *told["warnings"]),
+            (*notes, *told["warnings"]),
             peak,
             laps,
             told["seconds"] | {"cpu": told["cpu_seconds"]},

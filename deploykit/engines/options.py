@@ -64,11 +64,8 @@ class Options:
             raise UsageError(f"there is no folder for {self.timing_cache}", fix="make it, or name another place")
         _ = self.workspace_bytes
 
-    def notes(self, found: Bindings) -> tuple[str, ...]:
-        """Say what does less here than it seems to."""
-        if found.kind == RTX and self.level is not None:
-            return (f"{found.kind} built the same engine at every level, wherever that was measured",)
-        return ()
+
+_AMPERE = f"--for {','.join(TARGETS[1:5])}"
 
 
 def _lacking(asked: Options, found: Bindings) -> Iterator[tuple[str, str, str]]:
@@ -78,12 +75,13 @@ def _lacking(asked: Options, found: Bindings) -> Iterator[tuple[str, str, str]]:
             why = "it builds for the device that it runs on"
             yield f"--for {','.join(asked.targets)}", why, f"leave it out, or --backend {RTX}"
         return
-    if asked.timing_cache is not None:
-        yield "--timing-cache", "it times nothing, and would ignore it", other
-    if asked.hardware_compatible:
-        yield "--hardware-compatible", "it would ignore it", f"--for {','.join(TARGETS[1:5])}, or leave it out"
-    if asked.sparse:
-        yield "--sparse", "it builds the same engine with and without, as measured", other
+    ignored = (
+        (asked.timing_cache, "--timing-cache", "it times nothing, and would ignore it", other),
+        (asked.hardware_compatible, "--hardware-compatible", "it would ignore it", f"{_AMPERE}, or leave it out"),
+        (asked.sparse, "--sparse", "it builds the same engine with and without, as measured", other),
+        (asked.level is not None, "--level", "it builds the same engine at every level, as measured", other),
+    )
+    yield from ((option, why, fix) for given, option, why, fix in ignored if given)
     for name in asked.targets:
         if name not in TARGETS:
             why = "the H100 and H200 need full TensorRT" if name == "sm90" else f"it builds for {', '.join(TARGETS)}"
