@@ -122,7 +122,7 @@ def build(  # noqa: PLR0913 - the options of the command
     target = _target(source.path, output, asking.suffix)
     clock = Clock()
     step(f"looking for what TensorRT refuses in {source.path.name}")
-    _lint(source.path, Graph.read(source.path), wanted, precision_to_come=to is not None)
+    _lint(source.path, Graph.read(source.path), wanted, found, precision_to_come=to is not None)
     clock.lap("lint")
     with staging(target.parent) as stage:
         ready = prepared(source, asking, stage.folder, target, step)
@@ -147,8 +147,8 @@ def _target(source: Path, output: str | Path | None, suffix: str) -> Path:
     return target
 
 
-def _lint(path: Path, graph: Graph, asked: Options, *, precision_to_come: bool = False) -> None:
-    refused = lint(graph, asked.targets, precision_to_come=precision_to_come)
+def _lint(path: Path, graph: Graph, asked: Options, found: Bindings, *, precision_to_come: bool = False) -> None:
+    refused = lint(graph, asked.targets, precision_to_come=precision_to_come, backend=found.kind)
     if refused:
         raise listed(path, refused)
 
@@ -178,7 +178,7 @@ class _Build:
     def run(self, bounds: Bounds) -> Built:
         graph = Graph.read(self.source.onnx)
         if self.source.made:
-            _lint(self.model, graph, self.asked)
+            _lint(self.model, graph, self.asked, self.found)
         else:
             Demand.of(bounds, None, None).check(graph.precision)
         profiles = profiles_of(graph.signature.inputs, self.asked.shapes, self.source.golden)
