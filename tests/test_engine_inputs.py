@@ -23,7 +23,9 @@ from deploykit.examination import engine_advice
 from deploykit.golden import Case, Golden
 from deploykit.nvidia import RTX, TENSORRT, Bindings, Device, Devices, devices
 from deploykit.onnx_io.skeleton import LARGEST, skeleton
+from deploykit.sealing import verify
 from deploykit.sidecar import Part, Sidecar, read_sidecar, sidecar_path, told_layers
+from deploykit.sniff import sniff
 from deploykit.tensors import Signature, TensorSpec
 from tests.half_nets import normal
 from tests.refused_nets import REFUSED, Refused, written
@@ -291,22 +293,43 @@ def test_a_sidecar_is_read_back_and_is_of_its_engine_alone(tmp_path: Path) -> No
     engine.write_bytes(b"vtrt rest")
     known = sidecar(engine)
     assert read_sidecar(engine) == known
+    renamed = engine.rename(tmp_path / "new.engine")
+    sidecar_path(engine).rename(sidecar_path(renamed))
+    assert read_sidecar(renamed).engine.name == "new.engine"
+    with pytest.raises(ModelError) as refused:
+        sniff(sidecar_path(renamed))
+    assert str(renamed) in refused.value.fix[0]
+    with pytest.raises(UsageError) as unsealed:
+        verify(renamed)
+    assert f"validate {renamed}" in unsealed.value.fix[0]
+    engine = renamed
     engine.write_bytes(b"vtrt more")
     with pytest.raises(UsageError, match="another engine"):
         read_sidecar(engine)
 
 
 @pytest.mark.parametrize(
-    "change", [{"golden": {"name": "../x", "sha256": ""}}, {"version": 2}, {"profiles": 3}, {"engine": {}}]
+    ("change", "words"),
+    [
+        ({"golden": {"name": "../x", "sha256": ""}}, "'../x' is no file of this folder"),
+        ({"version": 2}, "deploykit engine 2"),
+        ({"profiles": 3}, "of another kind"),
+        ({"targets": None}, "of another kind"),
+        ({"engine": {}}, "it says nothing of 'name'"),
+        (None, "no JSON from line 1"),
+    ],
 )
-def test_a_damaged_sidecar_is_an_error_and_names_no_file_elsewhere(change: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_sidecar_is_an_error_and_names_no_file_elsewhere(
+    change: dict[str, Any] | None, words: str, tmp_path: Path
+) -> None:
     engine = tmp_path / "m.engine"
     engine.write_bytes(b"vtrt rest")
     sidecar(engine)
     path = sidecar_path(engine)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ModelError, match="sidecar"):
+    path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match="sidecar") as damaged:
         read_sidecar(engine)
+    assert words in str(damaged.value)
 
 
 def test_calls_outside_of_the_profile_are_left_out_and_said(tmp_path: Path) -> None:
