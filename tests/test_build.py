@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ from tests.running import Ran, assert_refused, deploykit, finished, is_running, 
 
 THREE = "sm86,sm89,sm120"
 HERE = nvidia.devices()
+_ASK = """from deploykit.child.tensorrt.addresses import fix_addresses; import ctypes; fix_addresses()
+print(bool(ctypes.CDLL(None).personality(0xFFFFFFFF) & 0x0040000))"""
+ADDRESSES_FIXED = subprocess.check_output([sys.executable, "-c", _ASK], text=True) == "True\n"
+"""Where the system does not allow that, two builds may differ in a few bytes."""
 without_a_device = pytest.mark.skipif(bool(HERE.found), reason="there is a CUDA device here")
 FILES = {"digits.engine", "digits.engine.json", "digits.engine.golden.npz"}
 PROVED = {"digits.onnx", "digits.golden.npz"}
@@ -49,7 +54,8 @@ def test_an_engine_is_built_but_not_called_proved_where_no_device_is(here: Path)
     assert again.json["passed"] is False
     assert again.json["verdict"] is None
     assert again.json["unproved"] == HERE.why
-    assert again.json["sidecar"]["engine"]["sha256"] == first, "two builds give two engines"
+    if ADDRESSES_FIXED:
+        assert again.json["sidecar"]["engine"]["sha256"] == first, "two builds give two engines"
 
 
 @pytest.fixture(scope="session")

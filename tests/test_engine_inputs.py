@@ -13,7 +13,7 @@ from deploykit.backends.tensorrt import unfit, within
 from deploykit.child.tensorrt import layers
 from deploykit.child.tensorrt.watching import bar, share
 from deploykit.engines.graph import Graph
-from deploykit.engines.lint import lint
+from deploykit.engines.lint import computes_in, lint
 from deploykit.engines.options import Options, chosen, targets_of
 from deploykit.engines.placing import replaced
 from deploykit.engines.profiles import profiles_of, takes_any
@@ -74,7 +74,7 @@ def test_a_backend_that_is_not_there_or_can_not_build_is_said() -> None:
         chosen("tensor-rt", NONE)
     with pytest.raises(MissingPackage) as missing:
         chosen(TENSORRT, NONE)
-    assert TENSORRT in str(missing.value)
+    assert "--extra-index-url" in missing.value.fix[0]
     assert chosen("auto", NONE).kind == RTX
 
 
@@ -181,6 +181,14 @@ def test_a_right_file_is_not_refused(tmp_path: Path) -> None:
         v = DequantizeLinear (w, s, z)
         y = Conv (d, v) }"""
     assert lint(Graph.read(written(tmp_path, text, **weights)), ("sm75", "sm86")) == ()
+
+
+def test_a_half_in_name_only_is_found(tmp_path: Path) -> None:
+    text = "(float[2] x) => (float[2] y) { a = Cast <to = 1> (w)\n y = Mul (x, a) }"
+    weight = np.ones(2, np.float16)
+    assert not computes_in(Graph.read(written(tmp_path, text, w=weight)), "float16")
+    text = "(float16[2] x) => (float16[2] y) { y = Mul (x, w) }"
+    assert computes_in(Graph.read(written(tmp_path, text, w=weight)), "float16")
 
 
 def test_a_skeleton_is_the_graph_without_what_is_large(tmp_path: Path) -> None:

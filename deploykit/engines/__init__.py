@@ -20,8 +20,9 @@ from deploykit.engines.graph import Graph
 from deploykit.engines.lint import lint
 from deploykit.engines.options import Options, chosen
 from deploykit.engines.placing import proof_of, replaced, unlink_older
-from deploykit.engines.profiles import Profiles, profiles_of, takes_any
+from deploykit.engines.profiles import Profiles, profiles_of
 from deploykit.engines.refusing import failed, listed, parsed
+from deploykit.engines.remarks import remarks
 from deploykit.errors import NotEquivalent, UsageError
 from deploykit.nvidia import Bindings, Devices, devices
 from deploykit.sidecar import Part, Sidecar, golden_of, sidecar_path, told_layers
@@ -153,14 +154,6 @@ def _lint(path: Path, graph: Graph, asked: Options, found: Bindings, *, precisio
         raise listed(path, refused)
 
 
-def _unprovable(profiles: Profiles, golden: Path) -> tuple[str, ...]:
-    """Say where the engine can't be proved on any machine."""
-    if takes_any(profiles.shapes, golden):
-        return ()
-    why = f"no call of {golden.name} is within the profile, so that the engine can't be proved by it"
-    return (f"{why}: build it for shapes that were recorded, or record others: deploykit convert --shapes",)
-
-
 @dataclass(frozen=True)
 class _Build:
     """One build."""
@@ -182,7 +175,7 @@ class _Build:
         else:
             Demand.of(bounds, None, None).check(graph.precision)
         profiles = profiles_of(graph.signature.inputs, self.asked.shapes, self.source.golden)
-        notes = (*self.source.notes, *_unprovable(profiles, self.source.golden))
+        notes = (*self.source.notes, *remarks(graph, profiles, self.source.golden))
         self.clock.lap("profiles")
         told, peak = self._built(graph, profiles)
         self.clock.lap("build")

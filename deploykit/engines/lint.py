@@ -186,6 +186,13 @@ def _narrow(graph: Graph, targets: Sequence[str], types: dict[str, str]) -> Iter
             yield _refused(node, f"{', '.join(old)} has no float8", f"{without.format(', '.join(old))}, or give --int8")
 
 
+def computes_in(graph: Graph, kind: str) -> bool:
+    """Say whether any node gives a tensor of a type, but for those that only bring it there."""
+    types = _types(graph)
+    working = (node for node in graph.own if node.operator not in ("Cast", "Constant"))
+    return any(types.get(name) == kind for node in working for name in node.outputs)
+
+
 def _types(graph: Graph) -> dict[str, str]:
     """Infer the element type of every tensor, by its name; what is not known is not there."""
     import onnx

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit.errors import MissingPackage, UsageError, nearest
-from deploykit.nvidia import RTX, TENSORRT, Bindings, Devices, bindings
+from deploykit.nvidia import RTX, TENSORRT, Bindings, Devices, bindings, pip_line
 
 BACKENDS = ("auto", TENSORRT, RTX)
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -108,16 +108,10 @@ def chosen(backend: str, devices: Devices) -> Bindings:
         order = (TENSORRT, RTX) if devices.found else (RTX, TENSORRT)
         backend = next((kind for kind in order if kind in there), RTX)
     if backend not in there:
-        raise MissingPackage(
-            f"{backend} is not installed",
-            fix=[f"pip install 'deploykit[{backend}]'", *([_INDEX] if backend == TENSORRT else [])],
-        )
+        raise MissingPackage(f"{backend} is not installed", fix=pip_line(backend))
     if backend == TENSORRT and not devices.found:
         raise MissingPackage(
             f"full TensorRT builds on the device that the engine is for, and there is {devices.why}",
             fix=["build on a machine with an NVIDIA GPU", f"or --backend {RTX} --for sm89, which builds without one"],
         )
     return there[backend]
-
-
-_INDEX = "its wheels are on NVIDIA's own index: README says how"
