@@ -172,6 +172,7 @@ def test_doctor_names_the_bindings_the_devices_and_what_can_be_built(tmp_path: P
         (["--fp16", "--int8"], 2, ["--fp16 and --int8"]),
         (["--int8"], 2, ["samples", "--data"]),
         (["--data", "x.npz"], 2, ["--data", "--int8"]),
+        (["--image", "scale=255"], 2, ["--image", "--data"]),
         (["--synthetic-calibration"], 2, ["--int8"]),
         (["-o", "digits.onnx"], 2, [".engine"]),
         (["-o", "none/x.engine"], 2, ["none"]),

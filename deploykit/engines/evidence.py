@@ -39,6 +39,8 @@ class Asking:
             UsageError: the precision is none that TensorRT has, or an option says nothing.
         """
         if self.to is None:
+            if self.image is not None and self.data is None:
+                raise UsageError("--image prepares the images of --data, and none are given", fix="--data FOLDER")
             for option, value in (("--max-drop", self.max_drop), ("--labels", self.labels)):
                 if value is not None:
                     raise UsageError(
