@@ -57,6 +57,12 @@ class Devices:
     """Why there is none; empty where there is one."""
 
 
+def pip_line(kind: str) -> str:
+    """Say how bindings are installed: those of full TensorRT lie on an index of NVIDIA's own."""
+    index = " --extra-index-url URL, where URL is NVIDIA's own index" if kind == TENSORRT else ""
+    return f"pip install 'deploykit[{kind}]'{index}"
+
+
 def bindings() -> tuple[Bindings, ...]:
     """List the bindings that are installed; none is imported."""
     return tuple(_installed())

@@ -6,7 +6,7 @@ beside it, tied to it by sha256, with the golden that it is judged by. Names are
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def read_sidecar(engine: Path) -> Sidecar:
         raise UsageError(f"can't read {path}: {error.strerror}", fix="name a file of yours") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"{path} is no sidecar of an engine, or is damaged: {error}",
+            f"{path} is no sidecar of an engine, or is damaged: {_why(error)}",
             fix="copy it again from where it was made, or build the engine again",
         ) from error
     digest = sha256(engine)
@@ -101,7 +101,22 @@ def read_sidecar(engine: Path) -> Sidecar:
             fix="put back the two files that were written together, or build the engine again",
             details=[f"wanted {found.engine.sha256}", f"found  {digest}"],
         )
-    return found
+    return replace(found, engine=Part(engine.name, digest))  # the two may have been renamed
+
+
+def _why(error: Exception) -> str:
+    """Say in words what is wrong with it."""
+    if isinstance(error, _Damaged):
+        return str(error)
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON from line {error.lineno} on"
+    if isinstance(error, KeyError):
+        return f"it says nothing of '{error.args[0]}'"
+    return "a value in it is of another kind than it should be"
+
+
+class _Damaged(ValueError):
+    """Says in words what is wrong."""
 
 
 def golden_of(engine: Path, known: Sidecar) -> Path:
@@ -119,7 +134,7 @@ def golden_of(engine: Path, known: Sidecar) -> Path:
 
 def _sidecar(content: Mapping[str, Any]) -> Sidecar:
     if (content["format"], content["version"]) != (_FORMAT, _VERSION):
-        raise ValueError(f"it is {content['format']} {content['version']}")
+        raise _Damaged(f"it is {content['format']} {content['version']}")
     signature = content["signature"]
     return Sidecar(
         _part(content["engine"]),
@@ -142,7 +157,7 @@ def _sidecar(content: Mapping[str, Any]) -> Sidecar:
 def _part(content: Mapping[str, Any]) -> Part:
     name = str(content["name"])
     if not name or Path(name).name != name:
-        raise ValueError(f"'{name}' is no file of this folder")
+        raise _Damaged(f"'{name}' is no file of this folder")
     return Part(name, str(content["sha256"]))
 
 

@@ -267,6 +267,8 @@ def _unknown(path: Path, head: bytes) -> ModelError:
             f"{path} is a web page: a download gave this page in the model's place",
             fix="fetch the file itself, by its raw or resolve link",
         )
+    if start.startswith("{") and '"deploykit engine"' in start[:200]:
+        return ModelError(f"{path} is the sidecar of an engine", fix=f"give the engine: {path.with_suffix('')}")
     if start.startswith(("{", "[")):
         return ModelError(f"{path} is JSON, not a model", fix="give the file that holds the weights")
     if re.search(r"^(import|from|def|class) \w", text, re.MULTILINE):

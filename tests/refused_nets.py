@@ -65,6 +65,12 @@ _TENTH: dict[str, Any] = {"s": np.float32(0.1), "z": np.int8(0)}
 REFUSED = (
     Refused("absent", "(float[2,2] x) => (float y) { y = Det (x) }", (("y", "Det"),), "does not have this operator"),
     Refused(
+        "plugins",
+        "(float[2,3] x) => (int64[2,n] y) { a = Relu (x)\n y = NonZero (a) }",
+        (("y", "NonZero"),),
+        "does not have this operator",
+    ),
+    Refused(
         "unknown",
         "(float[2,3] x) => (float[2,3] y) { a = mine.Foo (x)\n b = mine.Bar (a)\n y = Relu (b) }",
         (("a", "Foo"), ("b", "Bar")),

@@ -13,17 +13,19 @@ from deploykit.backends.tensorrt import unfit, within
 from deploykit.child.tensorrt import layers
 from deploykit.child.tensorrt.watching import bar, share
 from deploykit.engines.graph import Graph
-from deploykit.engines.lint import lint
+from deploykit.engines.lint import computes_in, lint
 from deploykit.engines.options import Options, chosen, targets_of
 from deploykit.engines.placing import replaced
-from deploykit.engines.profiles import profiles_of
+from deploykit.engines.profiles import profiles_of, takes_any
 from deploykit.engines.refusing import failed
 from deploykit.errors import DeploykitError, MissingPackage, ModelError, UsageError
 from deploykit.examination import engine_advice
 from deploykit.golden import Case, Golden
 from deploykit.nvidia import RTX, TENSORRT, Bindings, Device, Devices, devices
 from deploykit.onnx_io.skeleton import LARGEST, skeleton
+from deploykit.sealing import verify
 from deploykit.sidecar import Part, Sidecar, read_sidecar, sidecar_path, told_layers
+from deploykit.sniff import sniff
 from deploykit.tensors import Signature, TensorSpec
 from tests.half_nets import normal
 from tests.refused_nets import REFUSED, Refused, written
@@ -41,6 +43,7 @@ ADA, HOPPER = (Devices("13.0", (Device("GPU", one, 1 << 34),), "") for one in ("
         (Options(timing_cache=Path("cache")), RTX_17, "--timing-cache"),
         (Options(hardware_compatible=True), RTX_17, "--hardware-compatible"),
         (Options(sparse=True), RTX_17, "--sparse"),
+        (Options(level=3), RTX_17, "--level"),
         (Options(targets=("sm89", "sm90")), RTX_17, "sm90"),
         (Options(targets=("sm88",)), RTX_17, "did you mean 'sm89'"),
         (Options(targets=("sm89",)), FULL_10, "--for sm89"),
@@ -58,10 +61,10 @@ def test_what_a_tensorrt_lacks_is_refused_by_name(options: Options, found: Bindi
 
 
 def test_what_each_has_is_taken(tmp_path: Path) -> None:
-    Options(targets=targets_of("SM89, 12.0,sm_86,sm89"), workspace="2GB", level=5).check(RTX_17)
-    Options(timing_cache=tmp_path / "cache", hardware_compatible=True, version_compatible=True, sparse=True).check(
-        FULL_10
-    )
+    Options(targets=targets_of("SM89, 12.0,sm_86,sm89"), workspace="2GB").check(RTX_17)
+    Options(
+        timing_cache=tmp_path / "cache", hardware_compatible=True, version_compatible=True, sparse=True, level=5
+    ).check(FULL_10)
     assert targets_of("SM89, 12.0,sm_86,sm89") == ("sm89", "sm120", "sm86")
     assert Options(workspace="2GiB").workspace_bytes == 2 << 30
 
@@ -71,7 +74,7 @@ def test_a_backend_that_is_not_there_or_can_not_build_is_said() -> None:
         chosen("tensor-rt", NONE)
     with pytest.raises(MissingPackage) as missing:
         chosen(TENSORRT, NONE)
-    assert TENSORRT in str(missing.value)
+    assert "--extra-index-url" in missing.value.fix[0]
     assert chosen("auto", NONE).kind == RTX
 
 
@@ -112,6 +115,10 @@ def test_profiles_follow_from_the_signature_and_the_calls_of_the_golden(tmp_path
     both = profiles_of(inputs[:2], ["x:1x3x8,2x3x8,9x3x8,mask:1x4,2x4,9x4"], tmp_path / "not.read")
     assert both.shapes["mask"] == ((1, 4), (2, 4), (9, 4))
     assert profiles_of(specs("x:float32[2,3]"), (), tmp_path / "not.read").shapes == {}
+    calls_too = golden(tmp_path, inputs, *calls)
+    assert takes_any(found.shapes, calls_too)
+    assert not takes_any({**given.shapes, "mask": ((1, 3), (1, 3), (1, 3))}, calls_too)
+    assert profiles_of(inputs[:1], ["8"], calls_too).shapes["x"] == ((8, 3, 1), (8, 3, 8), (8, 3, 16))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +132,13 @@ def test_profiles_follow_from_the_signature_and_the_calls_of_the_golden(tmp_path
         ("y:1x3", "no such input"),
         ("x:1xa", "can't be read at 'x:1xa'"),
         ("1x3", "can't be read"),
+        ("8,4,1", "three that grow"),
+        ("1,8", "three that grow"),
+        ("0", "three that grow"),
+        ("1,2,3,4", "three that grow"),
+        ("x:99999999999999999999x3", "more than TensorRT counts to"),
+        ("9" * 5000, "more than TensorRT counts to"),
+        ("x:1x3,2x3,999999999x3,mask:1,2,999999999", "2999999997 elements"),
         ("x:1x3,2x3,8x3,mask:1,2,9", "'batch' is 1, 2, 8 in 'x' and 1, 2, 9 in 'mask'"),
     ],
 )
@@ -140,6 +154,8 @@ def test_what_tensorrt_refuses_is_found_with_its_node_and_a_way_out(net: Refused
     found = lint(Graph.read(net.write(tmp_path)), net.targets)
     assert [(one.node, one.operator) for one in found] == [*net.nodes]
     assert all(net.word in one.said and one.fix for one in found)
+    if net.name == "plugins":
+        assert not lint(Graph.read(tmp_path / "net.onnx"), backend=TENSORRT)
 
 
 def test_all_of_it_is_found_at_once_with_its_module(tmp_path: Path) -> None:
@@ -165,6 +181,14 @@ def test_a_right_file_is_not_refused(tmp_path: Path) -> None:
         v = DequantizeLinear (w, s, z)
         y = Conv (d, v) }"""
     assert lint(Graph.read(written(tmp_path, text, **weights)), ("sm75", "sm86")) == ()
+
+
+def test_a_half_in_name_only_is_found(tmp_path: Path) -> None:
+    text = "(float[2] x) => (float[2] y) { a = Cast <to = 1> (w)\n y = Mul (x, a) }"
+    weight = np.ones(2, np.float16)
+    assert not computes_in(Graph.read(written(tmp_path, text, w=weight)), "float16")
+    text = "(float16[2] x) => (float16[2] y) { y = Mul (x, w) }"
+    assert computes_in(Graph.read(written(tmp_path, text, w=weight)), "float16")
 
 
 def test_a_skeleton_is_the_graph_without_what_is_large(tmp_path: Path) -> None:
@@ -277,22 +301,43 @@ def test_a_sidecar_is_read_back_and_is_of_its_engine_alone(tmp_path: Path) -> No
     engine.write_bytes(b"vtrt rest")
     known = sidecar(engine)
     assert read_sidecar(engine) == known
+    renamed = engine.rename(tmp_path / "new.engine")
+    sidecar_path(engine).rename(sidecar_path(renamed))
+    assert read_sidecar(renamed).engine.name == "new.engine"
+    with pytest.raises(ModelError) as refused:
+        sniff(sidecar_path(renamed))
+    assert str(renamed) in refused.value.fix[0]
+    with pytest.raises(UsageError) as unsealed:
+        verify(renamed)
+    assert f"validate {renamed}" in unsealed.value.fix[0]
+    engine = renamed
     engine.write_bytes(b"vtrt more")
     with pytest.raises(UsageError, match="another engine"):
         read_sidecar(engine)
 
 
 @pytest.mark.parametrize(
-    "change", [{"golden": {"name": "../x", "sha256": ""}}, {"version": 2}, {"profiles": 3}, {"engine": {}}]
+    ("change", "words"),
+    [
+        ({"golden": {"name": "../x", "sha256": ""}}, "'../x' is no file of this folder"),
+        ({"version": 2}, "deploykit engine 2"),
+        ({"profiles": 3}, "of another kind"),
+        ({"targets": None}, "of another kind"),
+        ({"engine": {}}, "it says nothing of 'name'"),
+        (None, "no JSON from line 1"),
+    ],
 )
-def test_a_damaged_sidecar_is_an_error_and_names_no_file_elsewhere(change: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_sidecar_is_an_error_and_names_no_file_elsewhere(
+    change: dict[str, Any] | None, words: str, tmp_path: Path
+) -> None:
     engine = tmp_path / "m.engine"
     engine.write_bytes(b"vtrt rest")
     sidecar(engine)
     path = sidecar_path(engine)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ModelError, match="sidecar"):
+    path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match="sidecar") as damaged:
         read_sidecar(engine)
+    assert words in str(damaged.value)
 
 
 def test_calls_outside_of_the_profile_are_left_out_and_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from deploykit.backends._child import ChildSession
 from deploykit.child import Child, Step, silent
 from deploykit.errors import MissingPackage, UsageError
 from deploykit.golden import Cases, Golden
-from deploykit.nvidia import RTX, Bindings, Devices, bindings, devices
+from deploykit.nvidia import RTX, Bindings, Devices, bindings, devices, pip_line
 from deploykit.sidecar import Sidecar, read_sidecar
 from deploykit.tensors import Array
 
@@ -93,7 +93,7 @@ def usable(known: Sidecar, there: Devices) -> Bindings:
         )
     found = next((one for one in bindings() if one.kind == known.backend), None)
     if found is None:
-        raise MissingPackage(f"{known.backend} is not installed", fix=f"pip install 'deploykit[{known.backend}]'")
+        raise MissingPackage(f"{known.backend} is not installed", fix=pip_line(known.backend))
     return found
 
 

@@ -11,6 +11,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
+from deploykit.child.tensorrt.addresses import fix_addresses
 from deploykit.errors import DeploykitError, MissingPackage, ModelError
 
 _PACKAGES = {"pytorch": "torch onnxscript", "tensorflow": "tensorflow tf2onnx", "tensorrt": "tensorrt"}
@@ -18,6 +19,8 @@ _PACKAGES = {"pytorch": "torch onnxscript", "tensorflow": "tensorflow tf2onnx", 
 
 def main(framework: str, scratch: str) -> None:
     """Serve the worker of one framework, a package here; of the folder ``scratch`` no trace is left."""
+    if framework == "tensorrt":
+        fix_addresses()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the model's own code prints is no answer
     orders: queue.Queue[str] = queue.Queue()

@@ -28,8 +28,8 @@ from deploykit.cli import (
 app = typer.Typer(
     name="deploykit",
     help="Take a trained model to a deployable artifact, and prove at every step that it is still the same model.",
-    epilog="Exit codes: 0 done and proved, 1 not equivalent, 2 wrong usage, 3 the model can't be read or converted,"
-    " 4 a package is missing, 5 refused as unsafe.",
+    epilog="Exit codes: 0 done and proved, 1 not equivalent or unproved, 2 wrong usage, 3 the model can't be read or"
+    " converted, 4 a package or a GPU is missing, 5 refused as unsafe.",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

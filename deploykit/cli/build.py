@@ -58,9 +58,9 @@ class Builder:
     workspace: Annotated[str | None, typer.Option(metavar="SIZE", help="What a layer may take for its work: 2GB.")] = (
         None
     )
-    level: Annotated[int | None, typer.Option(min=0, max=5, help="How long the builder looks for better kernels.")] = (
-        None
-    )
+    level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="How long full TensorRT looks for better kernels.")
+    ] = None
     timing_cache: Annotated[
         Path | None, typer.Option("--timing-cache", metavar="FILE", help="Keeps what was timed, for the next build.")
     ] = None
@@ -98,10 +98,13 @@ def command(
 ) -> None:
     """Build a TensorRT engine, and prove it where a GPU is; without one it exits 1, for nothing was proved.
 
+    Exit 4: --backend tensorrt, and then validate and bench of an engine, need a GPU, and there is none.
+
     Writes MODEL.engine in the current folder, and beside it MODEL.engine.json, which says what the engine is and what
     its layers compute in, and its golden, so that deploykit validate MODEL.engine can prove it where a GPU is. What
     TensorRT refuses is listed before anything is built, all at once. With --fp16, --bf16 and --int8 the ONNX file in
-    that precision is made and proved first, and stays as MODEL.engine.onnx.
+    that precision is made and proved first, and stays as MODEL.engine.onnx. A model without a golden is its own source:
+    its golden is recorded with --data, or else with inputs that are made up.
 
     \b
     deploykit build --for sm86,sm89,sm120
@@ -144,8 +147,10 @@ def _precision(asked: Precisions) -> "Pass | str | None":
 
 
 def _options(asked: Builder) -> "Options":
-    from deploykit.engines.options import Options, targets_of
+    from deploykit.engines.options import TARGETS, Options, targets_of
 
+    if asked.targets is not None and not targets_of(asked.targets):
+        raise UsageError("--for names no device", fix=f"some of {', '.join(TARGETS)}, or leave it out")
     return Options(
         asked.backend,
         asked.shape or (),

@@ -22,6 +22,7 @@ from deploykit.engines.options import Options, chosen
 from deploykit.engines.placing import proof_of, replaced, unlink_older
 from deploykit.engines.profiles import Profiles, profiles_of
 from deploykit.engines.refusing import failed, listed, parsed
+from deploykit.engines.remarks import remarks
 from deploykit.errors import NotEquivalent, UsageError
 from deploykit.nvidia import Bindings, Devices, devices
 from deploykit.sidecar import Part, Sidecar, golden_of, sidecar_path, told_layers
@@ -122,7 +123,7 @@ def build(  # noqa: PLR0913 - the options of the command
     target = _target(source.path, output, asking.suffix)
     clock = Clock()
     step(f"looking for what TensorRT refuses in {source.path.name}")
-    _lint(source.path, Graph.read(source.path), wanted, precision_to_come=to is not None)
+    _lint(source.path, Graph.read(source.path), wanted, found, precision_to_come=to is not None)
     clock.lap("lint")
     with staging(target.parent) as stage:
         ready = prepared(source, asking, stage.folder, target, step)
@@ -147,8 +148,8 @@ def _target(source: Path, output: str | Path | None, suffix: str) -> Path:
     return target
 
 
-def _lint(path: Path, graph: Graph, asked: Options, *, precision_to_come: bool = False) -> None:
-    refused = lint(graph, asked.targets, precision_to_come=precision_to_come)
+def _lint(path: Path, graph: Graph, asked: Options, found: Bindings, *, precision_to_come: bool = False) -> None:
+    refused = lint(graph, asked.targets, precision_to_come=precision_to_come, backend=found.kind)
     if refused:
         raise listed(path, refused)
 
@@ -170,10 +171,11 @@ class _Build:
     def run(self, bounds: Bounds) -> Built:
         graph = Graph.read(self.source.onnx)
         if self.source.made:
-            _lint(self.model, graph, self.asked)
+            _lint(self.model, graph, self.asked, self.found)
         else:
             Demand.of(bounds, None, None).check(graph.precision)
         profiles = profiles_of(graph.signature.inputs, self.asked.shapes, self.source.golden)
+        notes = (*self.source.notes, *remarks(graph, profiles, self.source.golden))
         self.clock.lap("profiles")
         told, peak = self._built(graph, profiles)
         self.clock.lap("build")
@@ -195,7 +197,7 @@ class _Build:
             self._timed(sidecar) if verdict is not None else None,
             did,
             said,
-            (*self.asked.notes(self.found), *told["warnings"]),
+            (*notes, *told["warnings"]),
             peak,
             laps,
             told["seconds"] | {"cpu": told["cpu_seconds"]},

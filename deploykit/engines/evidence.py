@@ -1,16 +1,18 @@
 """What an engine is built of, and judged by: the ONNX file in its precision, and the golden of its source."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from deploykit.artifact import Artifact
 from deploykit.child import Step
+from deploykit.engines.graph import Graph
 from deploykit.errors import NotEquivalent, UsageError
 from deploykit.plugin import name_of
 from deploykit.validation.demand import Bounds
+from deploykit.validation.evidence import SAMPLES
 
 if TYPE_CHECKING:
     from deploykit.validation.verdict import Verdict
@@ -37,7 +39,9 @@ class Asking:
             UsageError: the precision is none that TensorRT has, or an option says nothing.
         """
         if self.to is None:
-            for option, value in (("--data", self.data), ("--max-drop", self.max_drop), ("--labels", self.labels)):
+            if self.image is not None and self.data is None:
+                raise UsageError("--image prepares the images of --data, and none are given", fix="--data FOLDER")
+            for option, value in (("--max-drop", self.max_drop), ("--labels", self.labels)):
                 if value is not None:
                     raise UsageError(
                         f"{option} is for a precision that is made here, and none is named",
@@ -73,6 +77,8 @@ class Source:
     """Names of the files in the stage that the ONNX file is made of, where it was made here."""
     did: tuple[str, ...] = ()
     """What the passes did, in words."""
+    notes: tuple[str, ...] = ()
+    """What there is to say of its golden."""
 
 
 def prepared(source: Artifact, asking: Asking, stage: Path, target: Path, step: Step) -> Source:
@@ -83,9 +89,11 @@ def prepared(source: Artifact, asking: Asking, stage: Path, target: Path, step: 
         DeploykitError: the model or the samples can't be read.
     """
     golden = stage / f"{target.name}.golden.npz"
+    lineage = Graph.read(source.path).lineage
+    notes = () if "golden.sha256" in lineage or asking.data is not None else (_MADE_UP,)
     if asking.to is None:
-        _golden(source, asking, stage, golden, step)
-        return Source(source.path, golden)
+        _golden(source, lineage, asking, stage, golden, step)
+        return Source(source.path, golden, notes=notes)
     from deploykit.optimization.quantizing import quantize
 
     place = stage / "quantized"
@@ -111,21 +119,29 @@ def prepared(source: Artifact, asking: Asking, stage: Path, target: Path, step: 
     for path in (*made.files, made.golden):
         path.rename(stage / path.name)
     did = tuple(f"{one.applied.partition(':')[0]}: {line}" for one in made.stages for line in (one.done, *one.notes))
-    return Source(stage / made.path.name, stage / made.golden.name, [path.name for path in made.files], did)
+    return Source(stage / made.path.name, stage / made.golden.name, [path.name for path in made.files], did, notes)
 
 
-def _golden(source: Artifact, asking: Asking, stage: Path, place: Path, step: Step) -> None:
+def _golden(source: Artifact, lineage: Mapping[str, str], asking: Asking, stage: Path, place: Path, step: Step) -> None:
     """Copy the golden of a model, or record what the model answers where it has none and so is its own source."""
-    from deploykit.engines.graph import Graph
     from deploykit.validation.evidence import Size, find_golden
 
-    lineage = Graph.read(source.path).lineage
     if "golden.sha256" in lineage:
+        for option, value in (("--data", asking.data), ("--image", asking.image)):
+            if value is not None:
+                raise UsageError(
+                    f"{option} is for a precision that is made here, or a model without a golden, and"
+                    f" {source.path.name} has its golden",
+                    fix="--int8, --fp16 or --bf16, or leave it out",
+                )
         shutil.copyfile(find_golden(source.path, lineage), place)
         return
     from deploykit.backends import Asked
     from deploykit.optimization.evidence import evidence_of
     from deploykit.validation import Demand
 
-    size = Size(stage / "evidence", seed=asking.seed)
-    evidence_of(source, Asked(), size, Demand(), step).write(place, lossy=False)
+    size = Size(stage / "evidence", asking.samples or SAMPLES, asking.seed)
+    evidence_of(source, Asked(data=asking.data, image=asking.image), size, Demand(), step).write(place, lossy=False)
+
+
+_MADE_UP = "the model has no golden, and it was recorded with inputs that were made up: --data gives real ones"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploykit.engines.graph import Graph, Node, type_name
+from deploykit.nvidia import RTX
 
 ABSENT = frozenset(
     {"AffineGrid", "Bernoulli", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"}
@@ -19,8 +20,11 @@ ABSENT = frozenset(
     | {"QLinearConv", "QLinearMatMul", "RegexFullMatch", "SequenceAt", "SequenceConstruct", "SequenceEmpty"}
     | {"SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap", "SoftmaxCrossEntropyLoss"}
     | {"SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "Unique"}
+    | {"FlexAttention", "SwiGLU"}
 )
 """Operators of the standard that its parser does not have."""
+PLUGINS = frozenset({"CausalConvWithState", "LinearAttention", "NonZero", "RoiAlign"})
+"""Operators that its parser has, and builds with plugins, which TensorRT-RTX comes without."""
 RUNTIMES_OWN = frozenset(
     {"Gelu", "GroupQueryAttention", "MatMulNBits", "MultiHeadAttention", "RotaryEmbedding"}
     | {"SimplifiedLayerNormalization"}
@@ -60,18 +64,28 @@ class Refusal:
         return f"{place}: {self.why}" + (f"; from {self.module}" if self.module else "")
 
 
-def lint(graph: Graph, targets: Sequence[str] = (), *, precision_to_come: bool = False) -> tuple[Refusal, ...]:
+def lint(
+    graph: Graph, targets: Sequence[str] = (), *, precision_to_come: bool = False, backend: str = RTX
+) -> tuple[Refusal, ...]:
     """Find all that TensorRT would refuse, or compute otherwise.
 
     Args:
         graph: the file.
         targets: the devices that the engine is for; some have less.
         precision_to_come: whether its types are still to be changed, so that they say nothing.
+        backend: ``tensorrt`` or ``tensorrt-rtx``.
     """
+    absent = ABSENT | PLUGINS if backend == RTX else ABSENT
     if precision_to_come:
-        return tuple(dict.fromkeys((*_ports(graph), *_operators(graph))))
+        return tuple(dict.fromkeys((*_ports(graph), *_operators(graph, absent))))
     types = _types(graph)
-    found = (_ports(graph), _operators(graph), _quantizers(graph), _mixed(graph, types), _narrow(graph, targets, types))
+    found = (
+        _ports(graph),
+        _operators(graph, absent),
+        _quantizers(graph),
+        _mixed(graph, types),
+        _narrow(graph, targets, types),
+    )
     return tuple(dict.fromkeys(refusal for part in found for refusal in part))
 
 
@@ -88,11 +102,11 @@ def _ports(graph: Graph) -> Iterator[Refusal]:
                 yield Refusal(spec.name, "", why, "export the model with float32 or int64 in its place")
 
 
-def _operators(graph: Graph) -> Iterator[Refusal]:
+def _operators(graph: Graph, absent: frozenset[str]) -> Iterator[Refusal]:
     for node in graph.nodes:
         if (node.domain, node.operator) in graph.functions or node.domain in _DOMAINS - {"", "ai.onnx"}:
             continue
-        if node.domain in _DOMAINS and node.operator in ABSENT:
+        if node.domain in _DOMAINS and node.operator in absent:
             fix = (
                 _QUANTIZE if node.operator in _INTEGERS else "write that module with other operators, and convert again"
             )
@@ -170,6 +184,13 @@ def _narrow(graph: Graph, targets: Sequence[str], types: dict[str, str]) -> Iter
             yield _refused(node, "sm75 has no bfloat16", f"{without.format('sm75')}, or give --fp16")
         elif old and any(kind.startswith("float8") for kind in kinds):
             yield _refused(node, f"{', '.join(old)} has no float8", f"{without.format(', '.join(old))}, or give --int8")
+
+
+def computes_in(graph: Graph, kind: str) -> bool:
+    """Say whether any node gives a tensor of a type, but for those that only bring it there."""
+    types = _types(graph)
+    working = (node for node in graph.own if node.operator not in ("Cast", "Constant"))
+    return any(types.get(name) == kind for node in working for name in node.outputs)
 
 
 def _types(graph: Graph) -> dict[str, str]:

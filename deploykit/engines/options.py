@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit.errors import MissingPackage, UsageError, nearest
-from deploykit.nvidia import RTX, TENSORRT, Bindings, Devices, bindings
+from deploykit.nvidia import RTX, TENSORRT, Bindings, Devices, bindings, pip_line
 
 BACKENDS = ("auto", TENSORRT, RTX)
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -64,11 +64,8 @@ class Options:
             raise UsageError(f"there is no folder for {self.timing_cache}", fix="make it, or name another place")
         _ = self.workspace_bytes
 
-    def notes(self, found: Bindings) -> tuple[str, ...]:
-        """Say what does less here than it seems to."""
-        if found.kind == RTX and self.level is not None:
-            return (f"{found.kind} built the same engine at every level, wherever that was measured",)
-        return ()
+
+_AMPERE = f"--for {','.join(TARGETS[1:5])}"
 
 
 def _lacking(asked: Options, found: Bindings) -> Iterator[tuple[str, str, str]]:
@@ -78,12 +75,13 @@ def _lacking(asked: Options, found: Bindings) -> Iterator[tuple[str, str, str]]:
             why = "it builds for the device that it runs on"
             yield f"--for {','.join(asked.targets)}", why, f"leave it out, or --backend {RTX}"
         return
-    if asked.timing_cache is not None:
-        yield "--timing-cache", "it times nothing, and would ignore it", other
-    if asked.hardware_compatible:
-        yield "--hardware-compatible", "it would ignore it", f"--for {','.join(TARGETS[1:5])}, or leave it out"
-    if asked.sparse:
-        yield "--sparse", "it builds the same engine with and without, as measured", other
+    ignored = (
+        (asked.timing_cache, "--timing-cache", "it times nothing, and would ignore it", other),
+        (asked.hardware_compatible, "--hardware-compatible", "it would ignore it", f"{_AMPERE}, or leave it out"),
+        (asked.sparse, "--sparse", "it builds the same engine with and without, as measured", other),
+        (asked.level is not None, "--level", "it builds the same engine at every level, as measured", other),
+    )
+    yield from ((option, why, fix) for given, option, why, fix in ignored if given)
     for name in asked.targets:
         if name not in TARGETS:
             why = "the H100 and H200 need full TensorRT" if name == "sm90" else f"it builds for {', '.join(TARGETS)}"
@@ -110,16 +108,10 @@ def chosen(backend: str, devices: Devices) -> Bindings:
         order = (TENSORRT, RTX) if devices.found else (RTX, TENSORRT)
         backend = next((kind for kind in order if kind in there), RTX)
     if backend not in there:
-        raise MissingPackage(
-            f"{backend} is not installed",
-            fix=[f"pip install 'deploykit[{backend}]'", *([_INDEX] if backend == TENSORRT else [])],
-        )
+        raise MissingPackage(f"{backend} is not installed", fix=pip_line(backend))
     if backend == TENSORRT and not devices.found:
         raise MissingPackage(
             f"full TensorRT builds on the device that the engine is for, and there is {devices.why}",
             fix=["build on a machine with an NVIDIA GPU", f"or --backend {RTX} --for sm89, which builds without one"],
         )
     return there[backend]
-
-
-_INDEX = "its wheels are on NVIDIA's own index: README says how"

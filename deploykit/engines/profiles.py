@@ -1,5 +1,6 @@
 """Optimization profiles: between which shapes an engine works, and for which one it is tuned."""
 
+import math
 import re
 import zipfile
 from collections import Counter
@@ -19,8 +20,10 @@ _FORM = (
     " the batch: 1,8,32"
 )
 _SHAPE = re.compile(r"(?:(?P<name>.+):)?(?P<sizes>\d+(?:x\d+)*)")
-_SIZES = re.compile(r"\d+(?:\s*,\s*\d+){0,2}")
+_SIZES = re.compile(r"\d+(?:\s*,\s*\d+)*")
 _THREE = 3
+_MOST = (1 << 31) - 1
+"""Elements of one tensor: TensorRT counts them so."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def profiles_of(inputs: Sequence[TensorSpec], texts: Sequence[str], golden: Path
         origin = "as --shape says" if said_so else f"from the signature and {golden.name}"
         said.append(f"{spec.name} {_text(shapes[0])} to {_text(shapes[2])}, tuned for {_text(shapes[1])}, {origin}")
     _check_axes(open_, made)
+    _check_volumes(made)
     return Profiles(made, tuple(said))
 
 
@@ -63,9 +67,11 @@ def _batch(inputs: Sequence[TensorSpec], texts: Sequence[str]) -> tuple[dict[str
     if not sizes:
         return {}, texts
     first = {spec.dims[0] for spec in inputs if spec.dims and isinstance(spec.dims[0], str)}
-    numbers = sorted(int(part) for part in sizes[0].split(","))
-    if len(sizes) > 1 or len(first) != 1 or not numbers[0]:
+    numbers = [_number(part) for part in sizes[0].split(",")]
+    if len(sizes) > 1 or len(first) != 1:
         raise UsageError(f"--shape {sizes[-1]} says no sizes of a batch that all inputs share", fix=_FORM)
+    if len(numbers) not in (1, _THREE) or numbers[0] < 1 or numbers != sorted(numbers):
+        raise UsageError(f"--shape {sizes[0]}: the sizes of a batch are one, or three that grow from 1 on", fix=_FORM)
     least, usual, most = numbers[0], numbers[len(numbers) // 2], numbers[-1]
     return {str(first.pop()): (least, usual, usual, most)}, [text for text in texts if text not in sizes]
 
@@ -85,8 +91,15 @@ def _asked(inputs: Sequence[TensorSpec], texts: Sequence[str]) -> dict[str, Shap
                     f"--shape names '{last}', and there is no such input{nearest(last, by_name)}",
                     fix=f"the inputs are {', '.join(map(str, inputs))}",
                 )
-            listed.setdefault(last, []).append(tuple(map(int, match["sizes"].split("x"))))
+            listed.setdefault(last, []).append(tuple(map(_number, match["sizes"].split("x"))))
     return {name: _three(by_name[name], shapes) for name, shapes in listed.items()}
+
+
+def _number(text: str) -> int:
+    size = int(text) if len(text.strip()) <= len(str(_MOST)) else _MOST + 1
+    if size > _MOST:
+        raise UsageError(f"--shape: {text:.24} is more than TensorRT counts to, {_MOST}", fix=_FORM)
+    return size
 
 
 def _three(spec: TensorSpec, shapes: Sequence[tuple[int, ...]]) -> Shapes:
@@ -121,6 +134,15 @@ def _check_axes(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shapes]) -> N
                 )
 
 
+def _check_volumes(shapes: Mapping[str, Shapes]) -> None:
+    for name, (_, _, most) in shapes.items():
+        if math.prod(most) > _MOST:
+            raise UsageError(
+                f"--shape: '{name}' of {_text(most)} has {math.prod(most)} elements, and TensorRT counts to {_MOST}",
+                fix="give the largest shape that is in use",
+            )
+
+
 def _derived(spec: TensorSpec, sizes: Mapping[str, Sequence[int]]) -> Shapes:
     least, usual, most = ([dim if isinstance(dim, int) else 0 for dim in spec.dims] for _ in range(_THREE))
     for axis, dim in enumerate(spec.dims):
@@ -133,28 +155,59 @@ def _derived(spec: TensorSpec, sizes: Mapping[str, Sequence[int]]) -> Shapes:
 
 
 def _sizes(inputs: Sequence[TensorSpec], golden: Path) -> dict[str, list[int]]:
-    """Give the sizes of every dynamic axis, one for each call of the golden; of its arrays only headers are read."""
+    """Give the sizes of every dynamic axis, one for each call of the golden."""
     first = {
         dim: (spec, axis) for spec in reversed(inputs) for axis, dim in enumerate(spec.dims) if isinstance(dim, str)
     }
-    found: dict[str, list[int]] = {str(dim): [] for dim in first}
+    calls = _calls(golden)
     try:
-        with zipfile.ZipFile(golden) as archive:
-            names = set(archive.namelist())
-            for dim, (spec, axis) in first.items():
-                number = 0
-                while (entry := f"inputs/{number}/{spec.name}.npy") in names:
-                    with archive.open(entry) as array:
-                        found[str(dim)].append(_shape(array)[axis])
-                    number += 1
-    except (OSError, ValueError, zipfile.BadZipFile, IndexError) as error:
-        raise ModelError(
-            f"{golden} is no golden, or is damaged: {error}", fix="make it again: deploykit convert"
-        ) from error
+        found = {
+            dim: [call[spec.name][axis] for call in calls if spec.name in call] for dim, (spec, axis) in first.items()
+        }
+    except IndexError as error:
+        raise _damaged(golden, error) from error
     missing = next((name for name, sizes in found.items() if not sizes), None)
     if missing is not None:
         raise UsageError(f"{golden.name} has no call that gives '{missing}' a size", fix=_FORM)
     return found
+
+
+def takes_any(profiles: Mapping[str, Shapes], golden: Path) -> bool:
+    """Say whether a call of the golden is within the profile, so that the engine can be judged by it.
+
+    Raises:
+        ModelError: the golden is damaged.
+    """
+    return any(
+        all(_takes(shapes, call[name]) for name, shapes in profiles.items() if name in call) for call in _calls(golden)
+    )
+
+
+def _takes(shapes: Shapes, given: tuple[int, ...]) -> bool:
+    least, _, most = shapes
+    return len(given) == len(least) and all(map(lambda low, size, high: low <= size <= high, least, given, most))
+
+
+def _calls(golden: Path) -> list[dict[str, tuple[int, ...]]]:
+    """Give the shapes of the inputs of each call; of the arrays only headers are read."""
+    calls = dict[int, dict[str, tuple[int, ...]]]()
+    try:
+        with zipfile.ZipFile(golden) as archive:
+            for entry in archive.namelist():
+                match = _INPUT.fullmatch(entry)
+                if match is not None:
+                    with archive.open(entry) as array:
+                        calls.setdefault(int(match["number"]), {})[match["name"]] = _shape(array)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise _damaged(golden, error) from error
+    return [calls[number] for number in sorted(calls)]
+
+
+def _damaged(golden: Path, error: Exception) -> ModelError:
+    return ModelError(f"{golden} is no golden, or is damaged: {error}", fix="make it again: deploykit convert")
+
+
+_INPUT = re.compile(r"inputs/(?P<number>[0-9]{1,9})/(?P<name>.+)\.npy", re.DOTALL)
 
 
 def _shape(array: IO[bytes]) -> tuple[int, ...]:

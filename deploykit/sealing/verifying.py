@@ -83,6 +83,10 @@ def _seal_of(given: Path) -> Seal:
     path = seal_path(given)
     if not path.exists():
         there = Artifact.open(given)  # which says where there is none
+        if there.format is Format.ENGINE:
+            raise UsageError(
+                f"{there.path} is an engine, and seals are of ONNX files", fix=f"deploykit validate {there.path}"
+            )
         raise UsageError(
             f"{there.path} has no seal: {path.name} is not beside it",
             fix=[f"make one: deploykit seal {there.path}", f"or name it: deploykit verify model{SUFFIX}"],
