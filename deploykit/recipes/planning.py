@@ -12,7 +12,8 @@ from deploykit.nvidia import devices
 from deploykit.optimization.quantizing import CALIBRATION_SAMPLES
 from deploykit.passes import Pass
 from deploykit.plugin import spelled
-from deploykit.recipes.recipe import ENGINE, Engine, Recipe, Require, Wanted
+from deploykit.recipes.recipe import Recipe, Require, Wanted
+from deploykit.recipes.steps import ENGINE, Engine
 from deploykit.recipes.store import Store, key_of, versions
 from deploykit.recipes.tasks import Apply, Build, Convert, Depth, Looked, Record, Task, Time
 from deploykit.validation import Demand

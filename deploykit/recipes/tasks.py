@@ -17,7 +17,7 @@ from deploykit.optimization.chain import Chain, Measure, measured
 from deploykit.optimization.evidence import Evidence
 from deploykit.optimization.speed import compared
 from deploykit.passes import Layer, Pass
-from deploykit.recipes.recipe import Engine, options_of
+from deploykit.recipes.steps import Engine, options_of
 from deploykit.recipes.store import Store
 from deploykit.tensors import Array
 from deploykit.timing import Comparison
