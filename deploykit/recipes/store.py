@@ -37,11 +37,18 @@ def key_of(**parts: Any) -> str:
 
 @cache
 def versions(*packages: str) -> tuple[str, ...]:
-    """Say which versions of some packages are installed, and of deploykit itself by its files."""
+    """Say which versions of some packages are installed, and of deploykit itself by its own code."""
+    return (f"deploykit {deploykit.__version__} {_own_code()}", *map(_version, sorted(packages)))
+
+
+@cache
+def _own_code() -> str:
+    """Hash this package: a machine that installs it anew, as one in CI does, finds what another has made."""
     own = Path(deploykit.__file__).parent
-    files = sorted(own.rglob("*.py"))
-    state = [(str(file.relative_to(own)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return (f"deploykit {deploykit.__version__} {key_of(files=state)}", *map(_version, sorted(packages)))
+    whole = hashlib.sha256()
+    for file in sorted(own.rglob("*.py")):
+        whole.update(f"{file.relative_to(own)}\0".encode() + file.read_bytes())
+    return whole.hexdigest()[:16]
 
 
 def _version(package: str) -> str:
